@@ -59,7 +59,7 @@ Every error Mendel raises, drawn as a tree.
     │   │   └── ModelStopped      the call was ended, or ended its process, so the whole batch has no answer
     │   └── ModelNotLoadable      the artefact cannot be read or imported, or answers differently than the fitted model
     ├── BuildError
-    │   ├── ImageNotVerified      the predictor cannot be imported in the image; carries the end of the import's log
+    │   ├── ImageNotVerified      the predictor cannot be loaded in the image; carries the end of the log
     │   └── ProgramFailed         docker, podman, pip or another program ended with an error; carries the end of its log
     ├── StepFailed                a workflow step raised an exception that is not a MendelError; carries its type
     ├── RunnerError
@@ -441,7 +441,7 @@ class BuildError(MendelError):
 
 
 class ImageNotVerified(BuildError):
-    """The predictor cannot be imported in the image."""
+    """The predictor cannot be loaded in the image."""
 
 
 class ProgramFailed(BuildError):

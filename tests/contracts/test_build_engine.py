@@ -19,7 +19,7 @@ from mendel.adapters.oci.image_builder import OciEngine
 from mendel.adapters.oci.layers.layer_cache import LayerCache
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.adapters.oci.layout.layout_images import LayoutImages
-from mendel.adapters.oci.sandbox.import_check import ImportCheck
+from mendel.adapters.oci.sandbox.load_check import LoadCheck
 from mendel.errors import BuildRefused, ImageNotFound, ImageNotVerified, WheelNotFound
 from mendel.images import (
     BasePin,
@@ -125,7 +125,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
                 layers=LayerCache(room / "layers"),
                 bases=bases,
                 wheels=wheels,
-                verifier=ImportCheck(room / "rootfs"),
+                verifier=LoadCheck(room / "rootfs"),
             )
         case name:
             environment = request.getfixturevalue("podman_environment")

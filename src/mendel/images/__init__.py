@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         APP,
         DATA,
         MANIFEST,
+        PROJECT_VENV,
         USER_ID,
         VENV,
         BuiltImage,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         LayerRecord,
         RunSettings,
         SourceFile,
+        Venv,
     )
     from mendel.images.file_names import LOCK_FILE, WHEELS_DIRECTORY
     from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection, select_files, version_files
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
         LOCK_FORMAT,
         BasePin,
         Environment,
+        Interpreter,
         Lock,
         Platform,
         RuntimePin,
@@ -116,6 +119,7 @@ __all__ = [
     "LOCK_FORMAT",
     "MANIFEST",
     "OWN_BUILDER",
+    "PROJECT_VENV",
     "PROVENANCE_TYPE",
     "RELEASE_LABELS",
     "REQUIREMENTS_FILE",
@@ -150,6 +154,7 @@ __all__ = [
     "ImagePlan",
     "ImageRecord",
     "ImageStore",
+    "Interpreter",
     "LayerRecord",
     "LoadedBase",
     "Lock",
@@ -166,6 +171,7 @@ __all__ = [
     "SourceRevision",
     "Subject",
     "TaskProgress",
+    "Venv",
     "WheelFacts",
     "WheelPin",
     "Wheels",

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mendel.errors import BuildRefused
-from mendel.images.entities import APP, DATA, VENV, ImageName, ImagePart, ImagePlan, RunSettings, SourceFile
+from mendel.images.entities import (
+    APP,
+    DATA,
+    PROJECT_VENV,
+    VENV,
+    ImageName,
+    ImagePart,
+    ImagePlan,
+    RunSettings,
+    SourceFile,
+)
 from mendel.images.file_selection import VERSION_DIRECTORY, FileSelection
 from mendel.images.labels import ImageFacts, image_labels, one_line, rfc3339
 from mendel.images.lockfile import BUILDER_FORMAT, Environment, RuntimePin
@@ -24,6 +34,10 @@ _ENVIRONMENT = {
     "HOME": str(DATA),
     "PYTHONSAFEPATH": "1",  # a project file cannot replace a module of the standard library
     "PYTHONUNBUFFERED": "1",
+}
+_ISOLATED = {
+    "MENDEL_SERVING__BACKEND": "process",
+    "MENDEL_SERVING__MODEL_PYTHON": f"{PROJECT_VENV}/bin/python",
 }
 
 
@@ -115,22 +129,25 @@ def plan_image(
         artifacts=tuple(artifacts),
         code=tuple(code),
         manifest=_manifest(classifier, inputs, artifacts, code),
-        run=run_settings(classifier, with_version=version is not None),
+        run=run_settings(classifier, with_version=version is not None, isolated=environment.project is not None),
     )
 
 
-def run_settings(classifier: Classifier, *, with_version: bool = False) -> RunSettings:
+def run_settings(classifier: Classifier, *, with_version: bool = False, isolated: bool = False) -> RunSettings:
     """
     Give the start command, health check, environment and ports of a container of *classifier*.
 
     The environment has no ``PATH``: the builder, which knows the base image's ``PATH``, prepends the image's own.
+
+    Args:
+        isolated: Run the predictor with the Python of :data:`PROJECT_VENV`, in a process of its own.
     """
     given = ("--artifact", f"{APP}/{VERSION_DIRECTORY}") if with_version else ()
     serve = ("serve", "--path", str(APP), "--classifier", classifier.name, "--directory", str(DATA))
     ports = (classifier.server.port, GRPC_PORT, ZMQ_PORT)
     return RunSettings(
         command=(_INTERPRETER, "-m", "mendel.app.cli", *serve, *given),
-        environment=_ENVIRONMENT,
+        environment={**_ENVIRONMENT, **(_ISOLATED if isolated else {})},
         ports=tuple(port for port in dict.fromkeys(ports) if port),
         healthcheck=(_INTERPRETER, "-m", "mendel.app.server.healthcheck", str(DATA)),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.errors import BuildRefused, InvalidValue
-from mendel.images.entities import APP, DATA, MANIFEST, USER_ID, VENV, ImagePlan
+from mendel.images.entities import APP, DATA, MANIFEST, USER_ID, VENV, ImagePlan, Venv
 from mendel.images.labels import one_line
 from mendel.images.lockfile import WheelPin
 
@@ -126,11 +126,12 @@ def build_context(
     Args:
         wheels: The path of each wheel by file name: those of :func:`context_wheels`, and pip's wheel if needed.
     """
-    generated = {"Dockerfile": render_dockerfile(plan, needs), "build/requirements.txt": _pinned(plan)}
+    generated = {"Dockerfile": render_dockerfile(plan, needs)}
+    generated |= {f"build/{_requirements_file(venv)}": _pinned(venv.wheels) for venv in plan.venvs}
     if needs.sources:
         generated["build/sources.txt"] = "".join(f"{line}\n" for line in needs.sources)
         generated["build/constraints.txt"] = "".join(
-            f"{wheel.name}=={wheel.version}\n" for wheel in plan.environment.wheels
+            f"{wheel.name}=={wheel.version}\n" for wheel in plan.venvs[-1].wheels if wheel != plan.runtime.wheel
         )
     names = [wheel.filename for wheel in context_wheels(plan, needs)]
     names += [] if needs.pip_wheel is None else [needs.pip_wheel]
@@ -154,7 +155,7 @@ def build_context(
 
 def context_wheels(plan: ImagePlan, needs: EngineNeeds = _NOTHING_MORE) -> tuple[WheelPin, ...]:
     """The pinned wheels that the context must hold, Mendel's own last."""
-    return (*(() if needs.from_index else plan.environment.wheels), plan.runtime.wheel)
+    return (*(() if needs.from_index else plan.environment.every_wheel), plan.runtime.wheel)
 
 
 def base_reference(plan: ImagePlan) -> str:
@@ -179,23 +180,31 @@ def base_reference(plan: ImagePlan) -> str:
 
 
 def _builder_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
-    python = plan.environment.base.interpreter
-    of_base = (python, "-m", "pip", "--python", f"{VENV}/bin/python")
-    of_wheel = (f"{VENV}/bin/python", f"{_BUILD}/wheels/{needs.pip_wheel}/pip")
-    pip: tuple[str, ...] = of_base if needs.pip_wheel is None else of_wheel
     yield f"# The image of {plan.classifier}, rendered by Mendel. It cannot be repeated byte by byte."
     yield f"FROM {_from(plan, needs)} AS builder"
     yield "USER 0:0"
     yield from _apt(needs.apt)
     yield f'COPY ["build/", "{_BUILD}/"]'
-    yield _exec("RUN", (python, "-m", "venv", "--without-pip", str(VENV)))
     index = () if needs.from_index else ("--no-index",)
     found = ("--find-links", f"{_BUILD}/wheels")
-    pinned = ("--require-hashes", "--no-deps", *index, *found, "-r", f"{_BUILD}/requirements.txt")
-    yield _exec("RUN", (*pip, "install", *_PIP, *pinned))
+    for venv in plan.venvs:
+        pinned = ("--require-hashes", "--no-deps", *index, *found, "-r", f"{_BUILD}/{_requirements_file(venv)}")
+        yield _exec("RUN", (venv.base.interpreter, "-m", "venv", "--without-pip", str(venv.directory)))
+        yield _exec("RUN", (*_pip(venv, needs), "install", *_PIP, *pinned))
     if needs.sources:
         free = ("-c", f"{_BUILD}/constraints.txt", *found, "-r", f"{_BUILD}/sources.txt")
-        yield _exec("RUN", (*pip, "install", *_PIP, *free))
+        yield _exec("RUN", (*_pip(plan.venvs[-1], needs), "install", *_PIP, *free))
+
+
+def _pip(venv: Venv, needs: EngineNeeds) -> tuple[str, ...]:
+    """Give the command that runs the pip of the base image, or of its wheel, for *venv*."""
+    if needs.pip_wheel is None:
+        return (venv.base.interpreter, "-m", "pip", "--python", venv.python)
+    return (venv.python, f"{_BUILD}/wheels/{needs.pip_wheel}/pip")
+
+
+def _requirements_file(venv: Venv) -> str:
+    return "requirements.txt" if venv.directory == VENV else f"{venv.directory.name}-requirements.txt"
 
 
 def _final_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
@@ -203,11 +212,12 @@ def _final_stage(plan: ImagePlan, needs: EngineNeeds) -> Iterator[str]:
     yield "USER 0:0"
     yield from _apt(package for package in needs.apt if not _STAYS_BEHIND.fullmatch(package))
     yield _exec("RUN", (plan.environment.base.interpreter, "-c", _MAKE_DATA))
-    yield f'COPY --from=builder --chown=0:0 ["{VENV}/", "{VENV}/"]'
+    for venv in plan.venvs:
+        yield f'COPY --from=builder --chown=0:0 ["{venv.directory}/", "{venv.directory}/"]'
     if plan.artifacts:
         yield f'COPY --chown=0:0 ["artifacts/", "{APP}/"]'
     yield f'COPY --chown=0:0 ["code/", "{APP}/"]'
-    yield f'ENV PATH="{VENV}/bin:$PATH"'
+    yield f'ENV PATH="{plan.path}:$PATH"'
     yield from _pairs("ENV", plan.run.environment)
     yield f"WORKDIR {plan.run.working_directory}"
     if plan.run.ports:
@@ -232,8 +242,7 @@ def _from(plan: ImagePlan, needs: EngineNeeds) -> str:
     return reference
 
 
-def _pinned(plan: ImagePlan) -> str:
-    wheels = (*plan.environment.wheels, plan.runtime.wheel)
+def _pinned(wheels: Iterable[WheelPin]) -> str:
     return "".join(f"{wheel.name}=={wheel.version} --hash={wheel.sha256}\n" for wheel in wheels)
 
 

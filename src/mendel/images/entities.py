@@ -14,13 +14,16 @@ from mendel.errors import InvalidValue
 from mendel.values import Digest
 
 if TYPE_CHECKING:
-    from mendel.images.lockfile import Environment, RuntimePin
+    from mendel.images.lockfile import BasePin, Environment, RuntimePin, WheelPin
 
 APP = PurePosixPath("/app")
 """The directory of the project in an image."""
 
 VENV = PurePosixPath("/opt/mendel")
-"""The virtual environment in an image; ``bin/python`` is a link to the base image's interpreter."""
+"""The virtual environment of Mendel in an image; ``bin/python`` is a link to the base image's interpreter."""
+
+PROJECT_VENV = PurePosixPath("/opt/project")
+"""The virtual environment of the project in an image with ``build.isolation: process``."""
 
 DATA = PurePosixPath("/data")
 """The only directory of an image that its user may write: it holds the spool and the last desired state."""
@@ -93,6 +96,7 @@ class ImagePart(StrEnum):
     BASE = "base"
     DEPENDENCIES = "dependencies"
     RUNTIME = "runtime"
+    PROJECT = "project"
     ARTIFACTS = "artifacts"
     CODE = "code"
 
@@ -103,7 +107,7 @@ class RunSettings:
     How a container of the image runs. Commands are lists of words; no shell interprets them.
 
     Attributes:
-        environment: Variables added to the base image's; ``PATH`` starts with the ``bin`` of :data:`VENV`.
+        environment: Variables added to the base image's, besides ``PATH``.
         ports: Exposed TCP ports.
         healthcheck: The command whose exit status is 0 when the server is healthy and 1 otherwise.
     """
@@ -116,6 +120,26 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Venv:
+    """
+    A virtual environment in an image.
+
+    Attributes:
+        base: The base image with the Python of this environment.
+        wheels: The wheels to unpack, Mendel's own last.
+    """
+
+    directory: PurePosixPath
+    base: BasePin
+    wheels: tuple[WheelPin, ...]
+
+    @property
+    def python(self) -> str:
+        """The path of the interpreter."""
+        return f"{self.directory}/bin/python"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePlan:
     """
     Everything an image is made of; equal plans give equal bytes.
@@ -124,7 +148,7 @@ class ImagePlan:
         name, tags: The references of the finished image; every tag names the same digest.
         labels: The labels in the image's configuration.
         created: The commit's date, UTC; no timestamp in the image is later.
-        environment: The base image and the wheels for one platform, from the lock.
+        environment: The base image and the wheels of one or two virtual environments for one platform, from the lock.
         runtime: Mendel's own wheel.
         artifacts: The data files that the configuration names.
         code: The predictor, the project modules that it imports, ``mlserver.yaml``, requirements and lock.
@@ -142,6 +166,18 @@ class ImagePlan:
     code: tuple[SourceFile, ...]
     manifest: bytes
     run: RunSettings
+
+    @property
+    def venvs(self) -> tuple[Venv, ...]:
+        """The virtual environments, Mendel's first."""
+        (base, wheels), *project = self.environment.parts
+        own = Venv(directory=VENV, base=base, wheels=(*wheels, self.runtime.wheel))
+        return (own, *(Venv(directory=PROJECT_VENV, base=base, wheels=wheels) for base, wheels in project))
+
+    @property
+    def path(self) -> str:
+        """The beginning of the variable ``PATH``: the programs of the virtual environments, Mendel's first."""
+        return ":".join(f"{venv.directory}/bin" for venv in self.venvs)
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ _OF_PART = {
     ImagePart.BASE: ChangedInput.BASE,
     ImagePart.DEPENDENCIES: ChangedInput.WHEEL,
     ImagePart.RUNTIME: ChangedInput.RUNTIME,
+    ImagePart.PROJECT: ChangedInput.WHEEL,
     ImagePart.ARTIFACTS: ChangedInput.ARTIFACTS,
     ImagePart.CODE: ChangedInput.CODE,
 }
@@ -98,7 +99,7 @@ def _part_differences(expected: ImageContents, rebuilt: ImageContents) -> Iterat
         new = [layer for layer in rebuilt.layers if layer.part is part]
         if sorted(layer.diff_id for layer in old) == sorted(layer.diff_id for layer in new):
             continue
-        if part is ImagePart.DEPENDENCIES:
+        if _OF_PART[part] is ChangedInput.WHEEL:
             named = _wheels(old, new)
         else:
             named = tuple(_files(part, expected.manifest, rebuilt.manifest))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import msgspec
 
-from mendel.errors import InvalidProject, InvalidValue, StaleLock
+from mendel.errors import BuildRefused, InvalidProject, InvalidValue, StaleLock
 from mendel.images.file_names import LOCK_FILE
-from mendel.values import Digest, from_json, to_json
+from mendel.values import Digest, from_json, to_builtins, to_json
 
-LOCK_FORMAT = 1
+LOCK_FORMAT = 2
+"""Locks of format 1 have one environment for Mendel and the project; this Mendel reads them, too."""
+
 BUILDER_FORMAT = 2
 """The format number of built images; raised with every change of the builder that changes their bytes."""
 
+OLDEST_PYTHON = (3, 11)
+"""The oldest Python that runs Mendel; a project in an environment of its own may use an older one."""
+
+_READ_FORMATS = {1, LOCK_FORMAT}
 _PLATFORMS = {"linux/amd64", "linux/arm64"}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -98,6 +104,22 @@ class RuntimePin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """A Python of a base image: its minor version, such as ``3.11``, and its absolute path in the image."""
+
+    python: str
+    path: str
+
+    def __post_init__(self) -> None:
+        _require(_PYTHON.fullmatch(self.python), self.python, "a minor version of Python 3")
+        _require(_is_absolute(self.path), self.path, "the absolute path of an interpreter")
+
+    @property
+    def runs_mendel(self) -> bool:
+        return tuple(int(part) for part in self.python.split(".")) >= OLDEST_PYTHON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BasePin:
     """
     A base image for one platform, pinned by digest.
@@ -108,6 +130,8 @@ class BasePin:
         python: The minor version of the image's Python, such as ``3.11``.
         interpreter: The absolute path of the Python interpreter in the image.
         glibc: The version of the image's C library, such as ``2.36``; it decides which wheels can run.
+        runtime: The other Python of the image, which runs Mendel because *python* is too old; None if *python* runs
+            Mendel, or if the image has no other Python.
     """
 
     reference: str
@@ -115,24 +139,48 @@ class BasePin:
     python: str
     interpreter: str
     glibc: str
+    runtime: Interpreter | None = None
 
     def __post_init__(self) -> None:
         _require(self.reference and not _CONTROL.search(self.reference), self.reference, "the name of a base image")
-        _require(_PYTHON.fullmatch(self.python), self.python, "a minor version of Python 3")
-        _require(_is_absolute(self.interpreter), self.interpreter, "the absolute path of an interpreter")
+        Interpreter(python=self.python, path=self.interpreter)
         _require(_GLIBC.fullmatch(self.glibc), self.glibc, "a version of glibc")
+
+    @property
+    def for_runtime(self) -> BasePin:
+        """
+        Give the base image with the Python that runs Mendel as its only Python.
+
+        Raises:
+            BuildRefused: The image has no Python that runs Mendel.
+        """
+        found = self.runtime or Interpreter(python=self.python, path=self.interpreter)
+        if not found.runs_mendel:
+            oldest = ".".join(map(str, OLDEST_PYTHON))
+            reason = f"its only Python is {self.python}, and Mendel needs Python {oldest} or newer"
+            raise BuildRefused(
+                f"The base image {self.reference} cannot be used for a classifier: {reason}.",
+                reasons=(reason,),
+                remedy=(
+                    f"Use a base image that also has Python {oldest} or newer; 'mendel base --suite bullseye' makes "
+                    "such a base image for projects on Python 3.9."
+                ),
+            )
+        return replace(self, python=found.python, interpreter=found.path, runtime=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """
-    The base image and wheels for one platform, and the classifiers that share them.
+    The base image and wheels for one platform, and the classifiers whose images are made of them.
 
     Attributes:
         inputs: The digest of the resolver's inputs (base reference, requirement lines, Mendel's own requirements,
             platform); the lock is stale when the project's current inputs have another digest.
         requirements: The resolved requirement lines, sorted.
-        wheels: The wheels sorted by name, without Mendel's own.
+        wheels: The wheels beside Mendel's own, sorted by name: what Mendel requires; with ``build.isolation: shared``,
+            also what the project requires.
+        project: The wheels of the project's own environment, sorted by name; None with ``build.isolation: shared``.
     """
 
     classifiers: tuple[str, ...]
@@ -141,6 +189,18 @@ class Environment:
     requirements: tuple[str, ...]
     base: BasePin
     wheels: tuple[WheelPin, ...]
+    project: tuple[WheelPin, ...] | None = None
+
+    @property
+    def parts(self) -> tuple[tuple[BasePin, tuple[WheelPin, ...]], ...]:
+        """The virtual environments, Mendel's first: the base image with the Python of each, and its wheels."""
+        of_mendel = (self.base.for_runtime, self.wheels)
+        return (of_mendel,) if self.project is None else (of_mendel, (self.base, self.project))
+
+    @property
+    def every_wheel(self) -> tuple[WheelPin, ...]:
+        """The wheels of all environments, each once."""
+        return tuple(dict.fromkeys((*self.wheels, *(self.project or ()))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +216,7 @@ class Lock:
     @property
     def digest(self) -> Digest:
         """SHA-256 of the lock's canonical JSON; a registered version records it as its lock digest."""
-        return Digest(f"sha256:{hashlib.sha256(to_json(self)).hexdigest()}")
+        return Digest(f"sha256:{hashlib.sha256(self._document()).hexdigest()}")
 
     def environment(self, classifier: str, platform: Platform) -> Environment:
         """
@@ -175,7 +235,16 @@ class Lock:
 
     def as_text(self) -> str:
         """Write the content of the lock file: indented JSON with sorted keys and a final newline."""
-        return msgspec.json.format(to_json(self), indent=2).decode() + "\n"
+        return msgspec.json.format(self._document(), indent=2).decode() + "\n"
+
+    def _document(self) -> bytes:
+        """Write the lock as JSON without the fields that format 1 lacks, where they are None: digests stay the same."""
+        whole = to_builtins(self)
+        for environment in whole["environments"]:
+            for place, name in ((environment, "project"), (environment["base"], "runtime")):
+                if place[name] is None:
+                    del place[name]
+        return to_json(whole)
 
     @classmethod
     def parse(cls, text: str | bytes, *, path: str) -> Lock:
@@ -191,8 +260,8 @@ class Lock:
             raise InvalidProject(
                 f"The file is not a valid lock: {error.message}", path=path, remedy="Run: mendel lock"
             ) from error
-        if lock.format != LOCK_FORMAT:
-            message = f"The lock has format {lock.format}, but the installed Mendel reads only format {LOCK_FORMAT}."
+        if lock.format not in _READ_FORMATS:
+            message = f"The lock has format {lock.format}, but the installed Mendel reads formats up to {LOCK_FORMAT}."
             raise InvalidProject(
                 message, path=path, remedy="Run 'mendel lock', or install the Mendel version that wrote the lock."
             )

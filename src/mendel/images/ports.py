@@ -216,10 +216,10 @@ class BuildEngine(Protocol):
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Import the predictor inside the image, as the image's user and with its interpreter.
+        Load the predictor inside the image as a server does, as the image's user.
 
         Raises:
-            ImageNotVerified: The predictor cannot be imported; the error carries the traceback.
+            ImageNotVerified: The predictor cannot be loaded; the error carries the traceback.
         """
 
     def commit(self, plan: ImagePlan, image: BuiltImage) -> None:

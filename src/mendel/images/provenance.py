@@ -84,7 +84,7 @@ def _registered_version(plan: ImagePlan) -> dict[str, Any]:
 
 def _dependencies(plan: ImagePlan, origin: BuildOrigin) -> list[dict[str, Any]]:
     base = plan.environment.base
-    wheels = sorted(plan.environment.wheels, key=lambda pin: pin.name)
+    wheels = sorted(plan.environment.every_wheel, key=lambda pin: (pin.name, pin.filename))
     return [
         *_source(origin),
         {"name": "files", "digest": {"sha256": hashlib.sha256(plan.manifest).hexdigest()}},

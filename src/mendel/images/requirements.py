@@ -96,7 +96,10 @@ def read_requirements(name: str, read: ReadFile) -> Requirements:
             reasons.append(f"{line.file}:{line.number}: {error.message}")
             continue
         if requirement_name(normal) == _OWN_NAME:
-            hints.append(f"{line.file}:{line.number}: {line.text!r} is left out, because every image contains Mendel.")
+            hints.append(
+                f"{line.file}:{line.number}: {line.text!r} is left out, because every image contains Mendel. Code that "
+                "imports Mendel needs build.isolation: shared."
+            )
             continue
         (constraints if line.constraint else lines).add(normal)
         if found := _HASH.findall(line.text):
@@ -154,7 +157,7 @@ def refused_by_hashes(wheels: Iterable[WheelPin], hashes: Hashes | None) -> Iter
 
 
 def environment_inputs(
-    *, base_reference: str, requirements: Sequence[str], own: Sequence[str], platform: Platform
+    *, base_reference: str, requirements: Sequence[str], own: Sequence[str], platform: Platform, isolated: bool
 ) -> Digest:
     """
     Compute the digest of the resolver's inputs; a lock is fresh while it records the current digest.
@@ -162,8 +165,10 @@ def environment_inputs(
     Args:
         requirements: The lines of :attr:`Requirements.recorded`.
         own: The requirements of Mendel's own wheel, in normal form.
+        isolated: Whether the project has an environment of its own.
     """
-    parts = (base_reference, str(platform), "\n".join(sorted(requirements)), "\n".join(sorted(own)))
+    parts = [base_reference, str(platform), "\n".join(sorted(requirements)), "\n".join(sorted(own))]
+    parts += ["isolated"] if isolated else []
     whole = "\0".join(parts).encode()
     return Digest(f"sha256:{hashlib.sha256(whole).hexdigest()}")
 

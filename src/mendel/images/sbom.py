@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mendel.images.attestations import BuildOrigin, subject_name
-from mendel.images.entities import APP, ImagePlan, SourceFile
+from mendel.images.entities import APP, VENV, ImagePlan, SourceFile, Venv
 from mendel.images.lockfile import BasePin, WheelPin
 from mendel.images.wheel_metadata import WheelFacts, normalized_name
 from mendel.values import Digest, Signature, VersionRef, to_json
@@ -96,26 +96,31 @@ def _metadata(plan: ImagePlan, image: Digest) -> dict[str, Any]:
 def _components(
     plan: ImagePlan, origin: BuildOrigin, model: SbomModelFacts, wheels: Mapping[str, WheelFacts]
 ) -> list[dict[str, Any]]:
-    pins = sorted((plan.runtime.wheel, *plan.environment.wheels), key=_wheel_ref)
+    found = {_wheel_ref(pin, venv): (pin, venv) for venv in plan.venvs for pin in venv.wheels}
     return [
         _base(plan.environment.base),
-        *(_wheel(pin, wheels.get(pin.filename, _NOTHING_KNOWN)) for pin in pins),
+        *(_wheel(*found[ref], wheels.get(found[ref][0].filename, _NOTHING_KNOWN)) for ref in sorted(found)),
         _model(plan, origin, model),
     ]
 
 
 def _dependencies(plan: ImagePlan, image: Digest, wheels: Mapping[str, WheelFacts]) -> list[dict[str, Any]]:
-    pins = (plan.runtime.wheel, *plan.environment.wheels)
-    by_name = {normalized_name(pin.name): _wheel_ref(pin) for pin in pins}
-    needed = {
-        _wheel_ref(pin): sorted(
+    needed = [_needed(venv, wheels) for venv in plan.venvs]
+    base, model = _base_ref(plan.environment.base), _model_ref(plan)
+    every = {ref: needs for part in needed for ref, needs in part.items()}
+    graph = {_image_ref(image): sorted([base, model, *every]), base: [], model: sorted(needed[-1]), **every}
+    return [{"ref": ref, "dependsOn": graph[ref]} for ref in sorted(graph)]
+
+
+def _needed(venv: Venv, wheels: Mapping[str, WheelFacts]) -> dict[str, list[str]]:
+    """Give the wheels that each wheel of *venv* requires, as references."""
+    by_name = {normalized_name(pin.name): _wheel_ref(pin, venv) for pin in venv.wheels}
+    return {
+        _wheel_ref(pin, venv): sorted(
             by_name[name] for name in wheels.get(pin.filename, _NOTHING_KNOWN).requires if name in by_name
         )
-        for pin in pins
+        for pin in venv.wheels
     }
-    base, model = _base_ref(plan.environment.base), _model_ref(plan)
-    graph = {_image_ref(image): sorted([base, model, *needed]), base: [], model: sorted(needed), **needed}
-    return [{"ref": ref, "dependsOn": graph[ref]} for ref in sorted(graph)]
 
 
 def _base(base: BasePin) -> dict[str, Any]:
@@ -131,15 +136,16 @@ def _base(base: BasePin) -> dict[str, Any]:
     }
 
 
-def _wheel(pin: WheelPin, facts: WheelFacts) -> dict[str, Any]:
+def _wheel(pin: WheelPin, venv: Venv, facts: WheelFacts) -> dict[str, Any]:
+    place = [] if venv.directory == VENV else [{"name": "mendel:environment", "value": str(venv.directory)}]
     component: dict[str, Any] = {
         "type": "library",
-        "bom-ref": _wheel_ref(pin),
+        "bom-ref": _wheel_ref(pin, venv),
         "name": pin.name,
         "version": pin.version,
-        "purl": _wheel_ref(pin),
+        "purl": _wheel_purl(pin),
         "hashes": _hashes(pin.sha256),
-        "properties": [{"name": "mendel:wheel", "value": pin.filename}],
+        "properties": [{"name": "mendel:wheel", "value": pin.filename}, *place],
     }
     if facts.licence is not None:
         entry = {"expression": facts.licence} if facts.is_expression else {"license": {"name": facts.licence}}
@@ -229,7 +235,12 @@ def _model_ref(plan: ImagePlan) -> str:
     return f"model:{plan.classifier}"
 
 
-def _wheel_ref(pin: WheelPin) -> str:
+def _wheel_ref(pin: WheelPin, venv: Venv) -> str:
+    """Name a wheel in its environment: both environments of an image may have the same distribution."""
+    return _wheel_purl(pin) if venv.directory == VENV else f"{venv.directory.name}:{_wheel_purl(pin)}"
+
+
+def _wheel_purl(pin: WheelPin) -> str:
     return f"pkg:pypi/{normalized_name(pin.name)}@{quote(pin.version, safe='')}"
 
 

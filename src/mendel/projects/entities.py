@@ -210,6 +210,9 @@ class Build:
         include_files: Files, directories and patterns to add to the files that the build finds by itself.
         exclude_patterns: Patterns of files that the build leaves out.
         requirements: The path of the project's requirements file.
+        isolation: ``process`` gives the project's requirements an environment of their own in the image, apart from
+            Mendel's; ``shared`` installs both into one environment. Without the key: ``shared`` for a project without
+            requirements and for a predictor with ``backend: thread``, else ``process``.
     """
 
     base_image: str = "python:3.11-slim"
@@ -218,6 +221,7 @@ class Build:
     include_files: tuple[str, ...] = ()
     exclude_patterns: tuple[str, ...] = ()
     requirements: str | None = None
+    isolation: Literal["process", "shared"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +310,14 @@ class Classifier:
     healing: dict[str, Any] = field(default_factory=dict)
     rollback: dict[str, Any] = field(default_factory=dict)
     governance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.build.isolation == "process" and self.predictor.backend == "thread":
+            raise InvalidValue(
+                "build.isolation is process, but predictor.backend is thread, which runs the predictor in Mendel's own "
+                "environment.",
+                remedy="Set build.isolation to shared, or remove predictor.backend.",
+            )
 
     @property
     def policy(self) -> dict[str, Any]:

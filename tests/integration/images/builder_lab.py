@@ -17,7 +17,7 @@ from mendel.adapters.oci.image_builder import OciEngine
 from mendel.adapters.oci.layers.compression import compress
 from mendel.adapters.oci.layers.layer_cache import LayerCache
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.sandbox.import_check import ImportCheck
+from mendel.adapters.oci.sandbox.load_check import LoadCheck
 from mendel.images import (
     BasePin,
     Environment,
@@ -114,7 +114,7 @@ class Lab:
             layers=LayerCache(self.room / "cache" / "layers"),
             bases=self.base,
             wheels=Shelf(self.room / "wheels"),
-            verifier=ImportCheck(self.room / "cache" / "rootfs", limit=limit),
+            verifier=LoadCheck(self.room / "cache" / "rootfs", limit=limit),
         )
 
     def source(self, name: str) -> SourceFile:

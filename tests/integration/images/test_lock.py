@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,12 @@ from mendel.app.images.lockfile import (
     write_lock,
 )
 from mendel.errors import BuildRefused, ImageNotFound, InvalidProject, StaleLock, StoreUnavailable
-from mendel.images import BasePin, Lock, Platform, Resolver, RuntimePin, WheelPin, ignore_progress
+from mendel.images import BasePin, Interpreter, Lock, Platform, Resolver, RuntimePin, WheelPin, ignore_progress
 from mendel.projects import load_project
 from mendel.values import Digest
 from mendel.values.directory_trees import file_digest
 
+OTHERS = ("numpy-1.0", "runtimedep-1.0")
 AMD, ARM = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
 TWO = """
 classifiers:
@@ -44,6 +45,7 @@ class FixedBases:
     """Bases that a test moves; remembers what it was asked."""
 
     python: str = "3.11"
+    runtime: Interpreter | None = None
     digest: str = "1"
     asked: list[str] = field(default_factory=list)
 
@@ -57,6 +59,7 @@ class FixedBases:
             python=self.python,
             interpreter="/usr/bin/python3",
             glibc="2.36",
+            runtime=self.runtime,
         )
 
 
@@ -135,6 +138,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         made.add("alpha", version)
         made.add("beta", version)
     made.add("runtimedep", "1.0")
+    made.add("numpy", "1.0")
     return made
 
 
@@ -145,7 +149,9 @@ def pip_bench(bench: Bench) -> Bench:
 
 
 def versions(lock: Lock, classifier: str = "credit", platform: Platform = AMD) -> list[str]:
-    return [f"{pin.name} {pin.version}" for pin in lock.environment(classifier, platform).wheels]
+    """The wheels of both environments, but for the numpy that the project's environment always has."""
+    pins = lock.environment(classifier, platform).every_wheel
+    return sorted(f"{pin.name} {pin.version}" for pin in pins if pin.name != "numpy")
 
 
 def test_twice_is_the_same_bytes(pip_bench):
@@ -269,7 +275,7 @@ def test_a_classifier_that_asks_for_something_else_is_locked_with_the_one_that_i
     bench.ask("alpha", "beta")
     (environment,) = bench.lock("credit", former=former).environments
     assert environment.classifiers == ("churn", "credit")
-    assert [pin.name for pin in environment.wheels] == ["alpha", "beta", "runtimedep"]
+    assert [pin.name for pin in environment.project] == ["alpha", "beta", "numpy"]
     (bench.root / "mlserver.yaml").write_text(TWO.replace("churn", "later"))
     assert [env.classifiers for env in bench.lock("credit", former=former).environments] == [("credit",)]
 
@@ -393,7 +399,7 @@ def test_mendels_wheel_is_committed_and_strangers_are_left_alone(bench):
     bench.ask("alpha", "beta")
     former = bench.lock()
     assert bring_wheels(bench.root, former, bench.wheels, every=False) == ("mendel-1-0_1-py3-none-any.whl",)
-    assert len(bring_wheels(bench.root, former, bench.wheels, every=True)) == 3
+    assert len(bring_wheels(bench.root, former, bench.wheels, every=True)) == 4
     own = bench.root / "mlserver.wheels" / "mine-1-py3-none-any.whl"
     own.write_bytes(b"mine")
     changed = bench.root / "mlserver.wheels" / "beta-2.0-py3-none-any.whl"
@@ -416,7 +422,7 @@ def test_a_fresh_clone_can_be_vendored(bench, tmp_path):
     bring_wheels(bench.root, made, bench.wheels, every=False)
     empty = CachedWheels(tmp_path / "other", project=bench.root / "mlserver.wheels")
     brought = bring_wheels(bench.root, made, empty, every=True)
-    assert brought == tuple(f"{name}-py3-none-any.whl" for name in ("alpha-2.0", "beta-2.0", "runtimedep-1.0"))
+    assert brought == tuple(f"{name}-py3-none-any.whl" for name in ("alpha-2.0", "beta-2.0", *OTHERS))
 
 
 def test_changes_are_told_wheel_by_wheel(bench):
@@ -431,6 +437,65 @@ def test_changes_are_told_wheel_by_wheel(bench):
     assert told["alpha"][1].startswith("2.0 (")
     assert told["beta"][1] is None
     assert told["gamma"][0] is None
+
+
+def test_the_project_meets_no_requirement_of_mendel(bench):
+    """The project has its own Python and wheels, numpy always among them; in one environment both would clash."""
+    bench.own = ("alpha>=2", "runtimedep")
+    bench.bases.python, bench.bases.runtime = "3.9", Interpreter(python="3.11", path="/usr/bin/python3.11")
+    bench.ask("alpha<2", "beta; python_version >= '3.10'")
+    (environment,) = bench.lock().environments
+    (for_mendel, wheels), (for_project, project) = environment.parts
+    assert (for_mendel.python, [pin.filename[:9] for pin in wheels]) == ("3.11", ["alpha-2.0", "runtimede"])
+    assert (for_project.python, [pin.filename[:9] for pin in project]) == ("3.9", ["alpha-1.0", "numpy-1.0"])
+    (bench.root / "mlserver.yaml").write_text(TWO + "build: {isolation: shared}\n")
+    with pytest.raises(BuildRefused) as refused:
+        bench.lock()
+    assert {"The project requires alpha<2", "Mendel itself requires alpha>=2"} <= set(refused.value.reasons)
+
+
+def test_a_base_without_a_python_for_mendel_is_refused(bench):
+    """The message says which Python the base has, which one Mendel needs, and how to make such a base."""
+    bench.bases.python = "3.9"
+    bench.ask("alpha")
+    with pytest.raises(BuildRefused, match=r"its only Python is 3\.9, and Mendel needs Python 3\.11") as refused:
+        bench.lock()
+    assert "mendel base --suite bullseye" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("requirements", "settings", "isolated"),
+    [
+        (("alpha",), TWO, True),
+        ((), TWO, False),
+        ((), TWO + "build: {isolation: process}\n", True),
+        (("alpha",), TWO + "build: {isolation: shared}\n", False),
+        (("alpha",), TWO.replace("class_name: Model", "class_name: Model, backend: thread"), False),
+    ],
+)
+def test_which_projects_have_an_environment_of_their_own(bench, requirements, settings, isolated):
+    """Those with requirements, unless they say otherwise or run their predictor in the threads of Mendel."""
+    if requirements:
+        bench.ask(*requirements)
+    (bench.root / "mlserver.yaml").write_text(settings)
+    assert (bench.lock().environment("credit", AMD).project is not None) is isolated
+
+
+def test_a_lock_of_an_older_mendel_means_one_environment(bench):
+    """It stays fresh until the project asks for more; a lock of this Mendel is stale when the isolation changes."""
+    bench.ask("alpha")
+    (bench.root / "mlserver.yaml").write_text(TWO + "build: {isolation: shared}\n")
+    shared = bench.lock()
+    older = replace(shared, format=1)
+    check_fresh(shared, load_project(bench.root), "credit", AMD)
+    (bench.root / "mlserver.yaml").write_text(TWO)
+    check_fresh(older, load_project(bench.root), "credit", AMD)
+    with pytest.raises(StaleLock, match=r"build\.isolation changed from shared to process"):
+        check_fresh(shared, load_project(bench.root), "credit", AMD)
+    assert bench.lock(former=older).environment("credit", AMD).project is not None
+    (bench.root / "mlserver.yaml").write_text(TWO + "build: {isolation: process}\n")
+    with pytest.raises(StaleLock, match=r"build\.isolation changed from shared to process"):
+        check_fresh(older, load_project(bench.root), "credit", AMD)
 
 
 def test_a_missing_base_is_an_error_of_its_own(bench):

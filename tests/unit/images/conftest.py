@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mendel.images import (
     Environment,
     FileSelection,
     ImagePlan,
+    Interpreter,
     RuntimePin,
     SourceRevision,
     WheelPin,
@@ -44,6 +46,22 @@ def wheel(name: str, version: str = "1.0", letter: str = "a") -> WheelPin:
     )
 
 
+ENVIRONMENT = Environment(
+    classifiers=("m",),
+    platform="linux/amd64",
+    inputs=digest("1"),
+    requirements=("numpy",),
+    base=BasePin(
+        reference="docker.io/library/python:3.11-slim",
+        digest=digest("b"),
+        python="3.11",
+        interpreter="/usr/local/bin/python3.11",
+        glibc="2.36",
+    ),
+    wheels=(wheel("numpy", "2.1.0"), wheel("scipy", "1.14.0", "c")),
+)
+
+
 def plan_of(project: Project, selection: FileSelection, **changes: Any) -> ImagePlan:
     classifier = project.classifiers[0]
     tag = ReleaseTag.parse(f"{classifier.name}-v1.2.0-mlserver-762e7f2")
@@ -57,20 +75,7 @@ def plan_of(project: Project, selection: FileSelection, **changes: Any) -> Image
     )
     given: dict[str, Any] = {
         "origin": origin,
-        "environment": Environment(
-            classifiers=(classifier.name,),
-            platform="linux/amd64",
-            inputs=digest("1"),
-            requirements=("numpy",),
-            base=BasePin(
-                reference="docker.io/library/python:3.11-slim",
-                digest=digest("b"),
-                python="3.11",
-                interpreter="/usr/local/bin/python3.11",
-                glibc="2.36",
-            ),
-            wheels=(wheel("numpy", "2.1.0"), wheel("scipy", "1.14.0", "c")),
-        ),
+        "environment": replace(ENVIRONMENT, classifiers=(classifier.name,)),
         "runtime": RuntimePin(
             version="0.1.0",
             commit="762e7f2" + "0" * 33,
@@ -120,7 +125,18 @@ def workshop(tmp_path: Path) -> Workshop:
 
 
 class Planner:
-    """Plans images of what the workshop writes."""
+    """Plans images of what the workshop writes; ``isolated`` has an environment for the project on Python 3.9."""
+
+    isolated = replace(
+        ENVIRONMENT,
+        base=replace(
+            ENVIRONMENT.base,
+            python="3.9",
+            interpreter="/usr/bin/python3.9",
+            runtime=Interpreter(python="3.11", path="/usr/bin/python3.11"),
+        ),
+        project=(wheel("numpy", "1.22.4", "f"),),
+    )
 
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop

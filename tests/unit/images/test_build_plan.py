@@ -165,6 +165,21 @@ def test_an_image_of_a_registered_version(make_plan, make_digest, tmp_path):
     assert plan.labels["com.mendel.model"] == "m@3"
 
 
+def test_a_project_with_an_environment_of_its_own(make_plan):
+    """Its predictor runs in a process with its own Python; Mendel has the Python of the base that is new enough."""
+    plan, shared = make_plan(FILES, NAMED, environment=make_plan.isolated), make_plan(FILES, NAMED)
+    assert plan.run.environment == {
+        **shared.run.environment,
+        "MENDEL_SERVING__BACKEND": "process",
+        "MENDEL_SERVING__MODEL_PYTHON": "/opt/project/bin/python",
+    }
+    assert [(venv.python, venv.base.interpreter, [pin.name for pin in venv.wheels]) for venv in plan.venvs] == [
+        ("/opt/mendel/bin/python", "/usr/bin/python3.11", ["numpy", "scipy", "mendel"]),
+        ("/opt/project/bin/python", "/usr/bin/python3.9", ["numpy"]),
+    ]
+    assert (plan.path, shared.path) == ("/opt/mendel/bin:/opt/project/bin", "/opt/mendel/bin")
+
+
 def test_no_path_stands_in_two_parts(make_plan, workshop):
     """A selection made by hand that names a file twice is refused."""
     project = workshop.write(FILES, NAMED)

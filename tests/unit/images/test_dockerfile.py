@@ -70,6 +70,25 @@ def test_the_whole_file(make_plan):
     assert (path, others) == ({"PATH": "/opt/mendel/bin:$PATH"}, plan.run.environment)
 
 
+def test_two_environments(make_plan):
+    """Each is made and filled with its own Python and requirements; what is compiled goes to the project's."""
+    plan = make_plan(FILES, NAMED, environment=make_plan.isolated)
+    needs = EngineNeeds(sources=("slow==1",))
+    runs = [json.loads(rest) for word, rest in instructions(render_dockerfile(plan, needs)) if word == "RUN"]
+    assert [run[-1] for run in runs if run[1:3] == ["-m", "venv"]] == ["/opt/mendel", "/opt/project"]
+    project = ("/usr/bin/python3.9", "/opt/project/bin/python")
+    assert [(run[0], run[4], run[-1]) for run in runs if "install" in run] == [
+        ("/usr/bin/python3.11", "/opt/mendel/bin/python", "/build/requirements.txt"),
+        (*project, "/build/project-requirements.txt"),
+        (*project, "/build/sources.txt"),
+    ]
+    wheels = {pin.filename: Path(pin.filename) for pin in context_wheels(plan)}
+    context = {file.path: file.source for file in build_context(plan, wheels, needs)}
+    assert b"numpy==2.1.0" in context["build/requirements.txt"]
+    assert context["build/project-requirements.txt"].startswith(b"numpy==1.22.4 --hash=")
+    assert context["build/constraints.txt"] == b"numpy==1.22.4\n"
+
+
 def test_labels_are_the_plans_and_say_it_cannot_be_repeated(make_plan):
     """Every label is rendered; com.mendel.reproducible is false whatever the plan said."""
     plan = make_plan(FILES, NAMED)

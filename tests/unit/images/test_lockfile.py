@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mendel.errors import InvalidProject, InvalidValue
-from mendel.images import BasePin, Environment, Lock, RuntimePin, WheelPin
+from mendel.images import BasePin, Environment, Interpreter, Lock, RuntimePin, WheelPin
+from mendel.images.lockfile import OLDEST_PYTHON
+from mendel.images.manifests import canonical_json
 from mendel.values import Digest
 
 DIGEST = Digest(f"sha256:{'0' * 64}")
@@ -99,6 +105,34 @@ def test_a_base_that_cannot_be_is_no_lock(field, value):
     """Versions that are none, interpreters outside the image and references with control characters are refused."""
     with pytest.raises(InvalidProject, match=r"^mlserver\.lock: .* not a valid lock: .* is not (a|the) "):
         Lock.parse(_with("base", field, value), path="mlserver.lock")
+
+
+def test_a_lock_of_format_1_keeps_its_digest():
+    """Images and versions record the digest of the lock, so nothing that later formats added is in it."""
+    text = LOCK.as_text().replace('"format": 2', '"format": 1')
+    environment = json.loads(text)["environments"][0]
+    assert not {"project", "runtime"} & (environment.keys() | environment["base"].keys())
+    older = Lock.parse(text, path="mlserver.lock")
+    assert older.digest == f"sha256:{hashlib.sha256(canonical_json(json.loads(text))).hexdigest()}"
+    assert older.environments == LOCK.environments
+    with pytest.raises(InvalidProject, match="has format 3, but the installed Mendel reads formats up to 2"):
+        Lock.parse(text.replace('"format": 1', '"format": 3'), path="mlserver.lock")
+
+
+def test_two_environments_are_written_and_read():
+    """The project's wheels, and the Python of the base that runs Mendel, come back as they were."""
+    (environment,) = LOCK.environments
+    base = replace(environment.base, python="3.9", runtime=Interpreter(python="3.12", path="/opt/bin/python3.12"))
+    lock = replace(LOCK, environments=(replace(environment, base=base, project=WHEELS[:2]),))
+    assert Lock.parse(lock.as_text(), path="mlserver.lock") == lock
+    assert lock.environments[0].every_wheel == WHEELS
+    assert [part.python for part, _ in lock.environments[0].parts] == ["3.12", "3.9"]
+
+
+def test_the_oldest_python_is_the_one_of_mendels_wheel():
+    """A base image is asked for the Python that pyproject.toml names."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"].startswith(f">={'.'.join(map(str, OLDEST_PYTHON))}")
 
 
 def test_a_pin_is_refused_at_birth():

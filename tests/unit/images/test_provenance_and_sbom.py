@@ -138,6 +138,20 @@ def test_sbom_lists_what_is_in_the_image(plan, facts):
     assert [file["name"] for file in model["components"]] == ["/app/models/a b.joblib", "/app/predictor.py"]
 
 
+def test_sbom_tells_two_environments_apart(plan):
+    """A distribution that both have is listed twice, with where the project's is; the model needs the project's."""
+    project = (_wheel("joblib", "1.4", "9"), _wheel("numpy", "1.22", "8"))
+    plan = replace(plan, environment=replace(plan.environment, project=project))
+    sbom = json.loads(render_sbom(plan, image=IMAGE, wheels=WHEELS))
+    parts = {part["bom-ref"]: part for part in sbom["components"]}
+    both = [parts[ref] for ref in ("pkg:pypi/joblib@1.4", "project:pkg:pypi/joblib@1.4")]
+    assert [part["hashes"][0]["content"][0] for part in both] == ["c", "9"]
+    assert {"name": "mendel:environment", "value": "/opt/project"} in both[1]["properties"]
+    graph = {entry["ref"]: entry["dependsOn"] for entry in sbom["dependencies"]}
+    assert graph["model:credit"] == ["project:pkg:pypi/joblib@1.4", "project:pkg:pypi/numpy@1.22"]
+    assert set(graph) - {sbom["metadata"]["component"]["bom-ref"]} == set(parts)
+
+
 def test_sbom_graph_is_closed(plan):
     """Every reference of the dependency graph is a component; what a wheel asks for and the image lacks is left out."""
     sbom = json.loads(render_sbom(plan, image=IMAGE, wheels=WHEELS))

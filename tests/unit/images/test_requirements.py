@@ -148,10 +148,17 @@ def test_no_line_crashes_the_reader(text):
 
 
 def test_inputs_change_with_everything_that_was_asked():
-    """Base, platform, requirements and Mendel's own each change the digest; the order of lines does not."""
+    """Base, platform, isolation, requirements and Mendel's own each change the digest; the order of lines does not."""
     amd, arm = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")
-    asked = {"base_reference": "a", "requirements": ["x", "y"], "own": ["z"], "platform": amd}
-    others = ({"base_reference": "b"}, {"requirements": ["x"]}, {"own": []}, {"platform": arm}, {"own": ["y"]})
+    asked = {"base_reference": "a", "requirements": ["x", "y"], "own": ["z"], "platform": amd, "isolated": False}
+    others = (
+        {"base_reference": "b"},
+        {"requirements": ["x"]},
+        {"own": []},
+        {"platform": arm},
+        {"own": ["y"]},
+        {"isolated": True},
+    )
     digests = {environment_inputs(**{**asked, **other}) for other in ({}, *others)}
     assert len(digests) == 1 + len(others)
     assert environment_inputs(**{**asked, "requirements": ["y", "x"]}) in digests

@@ -17,7 +17,7 @@ from mendel.adapters.oci.image_builder import OciEngine
 from mendel.adapters.oci.layers.compression import compress
 from mendel.adapters.oci.layers.layer_cache import LayerCache
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.sandbox.import_check import ImportCheck
+from mendel.adapters.oci.sandbox.load_check import LoadCheck
 from mendel.errors import WheelNotFound
 from mendel.images import (
     BasePin,
@@ -205,7 +205,7 @@ class Workshop:
             layers=LayerCache(self.room / cache / "layers", **limits),
             bases=self.base,
             wheels=self.shelf,
-            verifier=ImportCheck(self.room / cache / "rootfs"),
+            verifier=LoadCheck(self.room / cache / "rootfs"),
         )
 
     def build(self, plan: ImagePlan | None = None, **how: Any) -> BuiltImage:

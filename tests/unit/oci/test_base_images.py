@@ -25,7 +25,7 @@ from mendel.errors import (
     RegistryUnavailable,
     StoreUnavailable,
 )
-from mendel.images import OnProgress, Platform
+from mendel.images import Interpreter, OnProgress, Platform
 from mendel.images.manifests import CONFIG, INDEX, LAYER, MANIFEST, Descriptor, Manifest, canonical_json
 from mendel.images.references import ImageReference
 
@@ -284,6 +284,16 @@ def test_the_path_decides_between_interpreters() -> None:
     assert look_inside(both, {"PATH": "/usr/local/bin:/usr/bin"}).python == "3.13"
     assert look_inside(both, {"PATH": "/usr/bin"}).interpreter == "/usr/bin/python3.11"
     assert look_inside(both, {}).interpreter == "/usr/local/bin/python3.13"
+
+
+def test_mendel_gets_a_newer_python_where_the_base_has_one() -> None:
+    """The project has what ``python3`` means; if that is too old for Mendel, Mendel has the newest other one."""
+    old = {"usr/local/bin/python3.9": b"", "usr/bin/python3.13": b""}
+    found = look_inside(merged(DEBIAN, old), {})
+    assert found.interpreter == "/usr/local/bin/python3.9"
+    assert found.runtime == Interpreter(python="3.13", path="/usr/bin/python3.13")
+    new = look_inside(merged(DEBIAN, {**old, "usr/local/bin/python3.12": b""}), {})
+    assert (new.python, new.runtime) == ("3.12", None)
 
 
 def test_the_top_layer_wins_and_whiteouts_take_away() -> None:

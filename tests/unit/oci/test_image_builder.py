@@ -18,7 +18,7 @@ from mendel.adapters.oci.layers.compression import compress
 from mendel.adapters.oci.layout.image_config import BASE_DIGEST, BASE_NAME
 from mendel.adapters.oci.layout.layout import Layout
 from mendel.errors import BuildRefused, Corrupt, DigestMismatch, ImageNotFound, WheelNotFound
-from mendel.images import BuiltImage, ImagePart, TaskProgress, ignore_progress
+from mendel.images import BuiltImage, ImagePart, Interpreter, TaskProgress, ignore_progress
 from mendel.images.manifests import LAYER
 from mendel.images.tar_archives import EPOCH_1980, File
 
@@ -91,6 +91,27 @@ def test_everything_has_its_layer(workshop: Any) -> None:
     assert (owned, files["data"].uid) == ({"data"}, 10001)
     assert {member.mtime for member in files.values()} == {EPOCH_1980}
     assert {oct(member.mode) for member in files.values()} <= {"0o644", "0o755", "0o777"}
+
+
+def test_two_environments_have_their_own_layers(workshop: Any, make_wheel: Make, pin: Make) -> None:
+    """The project's wheels come above Mendel's, in an environment of its own with its own interpreter."""
+    plan = workshop.plan()
+    old = pin(make_wheel("alpha", {"alpha.py": b"OLD = 1\n"}, version="0.1"))
+    newer = Interpreter(python="3.11", path="/usr/bin/python3.11")
+    base = replace(plan.environment.base, python="3.9", interpreter="/usr/bin/python3.9", runtime=newer)
+    image = workshop.build(replace(plan, environment=replace(plan.environment, base=base, project=(old,))))
+    assert [(layer.part, layer.title) for layer in image.layers[3:6]] == [
+        (ImagePart.DEPENDENCIES, "alpha 1.0, beta 1.0"),
+        (ImagePart.RUNTIME, "mendel 1.0"),
+        (ImagePart.PROJECT, "alpha 0.1"),
+    ]
+    files = files_of(workshop.layout, image)
+    links = {name: member.linkname for name, member in files.items() if name.endswith("/bin/python")}
+    assert links == {"opt/mendel/bin/python": "/usr/bin/python3.11", "opt/project/bin/python": "/usr/bin/python3.9"}
+    modules = ("mendel/lib/python3.11/site-packages/beta.py", "project/lib/python3.9/site-packages/alpha.py")
+    assert {f"opt/{module}" for module in modules} < set(files)
+    variables = config_of(workshop.layout, image)["config"]["Env"]
+    assert "PATH=/opt/mendel/bin:/opt/project/bin:/usr/bin:/bin" in variables
 
 
 def test_the_configuration_is_the_plan_and_little_of_the_base(workshop: Any) -> None:

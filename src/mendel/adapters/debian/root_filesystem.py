@@ -45,6 +45,21 @@ _KEEP_STANZAS = (
 )
 """A hook for mmdebstrap that saves the control stanza of every package, so that scanners can list the packages."""
 
+_FOUNDATIONS = {"bullseye": ("bookworm", "python3.11")}
+"""
+The Debian releases whose Python is too old for Mendel, each with a newer release and its Python. The base image then
+has the packages of the newer release, its Python for Mendel, and the ``python3`` of the older release for the project:
+programs of an older release run with the C library of a newer one.
+"""
+
+_OLD_PYTHON = ("libpython3-stdlib", "python3", "python3-distutils", "python3-lib2to3", "python3-minimal")
+_ADD_RELEASE = (
+    'sed -n -e "/-updates/d" -e "s/{newer}/{older}/gp" "$1/etc/apt/sources.list" '
+    '> "$1/etc/apt/sources.list.d/old.list"; '
+    'printf "Package: {packages}\nPin: release n={older}\nPin-Priority: 1001\n" > "$1/etc/apt/preferences.d/python"'
+)
+"""A hook for mmdebstrap that also takes packages from an older release, and prefers the Python of that release."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRecipe:
@@ -52,7 +67,8 @@ class BaseRecipe:
     The choices for a Debian base image.
 
     Attributes:
-        suite: The Debian release, such as ``bookworm``; decides the versions of Python and of the C library.
+        suite: The Debian release, such as ``bookworm``; decides the versions of Python and of the C library. The Python
+            of ``bullseye`` (3.9) is too old for Mendel, so that base image also has the Python of ``bookworm``.
         include: Debian packages to add to :data:`PACKAGES`.
         mirrors: Package mirrors in mmdebstrap's syntax; empty for Debian's default mirror.
         mode: How mmdebstrap gets root rights: ``auto``, ``root``, ``unshare``, ``fakechroot``.
@@ -116,11 +132,14 @@ def unpacked_root(
 
 
 def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Path) -> None:
-    packages = ",".join(sorted({*PACKAGES, *recipe.include}))
+    suite, *python = _FOUNDATIONS.get(recipe.suite, (recipe.suite,))
+    packages = ",".join(sorted({*PACKAGES, *recipe.include, *((*python, "python3-distutils") if python else ())}))
+    add = _ADD_RELEASE.format(newer=suite, older=recipe.suite, packages=" ".join(_OLD_PYTHON))
     command = [
         *(program, "--quiet", "--variant=extract", f"--mode={recipe.mode}", "--format=tar"),
         *(f"--architectures={platform.architecture}", f"--include={packages}", f"--extract-hook={_KEEP_STANZAS}"),
-        *(recipe.suite, str(target), *recipe.mirrors),
+        *((f"--setup-hook={add}",) if python else ()),
+        *(suite, str(target), *recipe.mirrors),
     ]
     environment = {name: value for name, value in os.environ.items() if name not in _REMOVED_HOSTS}
     log = target.with_suffix(".log")

@@ -30,7 +30,7 @@ from mendel.images import (
     context_wheels,
 )
 from mendel.images.image_archives import write_archive
-from mendel.images.import_command import import_command, not_verified
+from mendel.images.load_command import load_command, not_verified
 from mendel.values import Digest
 
 _BUILDING = timedelta(hours=2)
@@ -83,6 +83,7 @@ class DockerfileEngine(BuildEngine):
         Raises:
             Unsupported: The engine or pip is not installed.
         """
+        _require_new_python(plan, self.name)
         needs = replace(self._needs, base=self._base(plan, on_progress))
         with tempfile.TemporaryDirectory(prefix="mendel-context-") as scratch:
             room = Path(scratch)
@@ -99,7 +100,7 @@ class DockerfileEngine(BuildEngine):
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Import the predictor in a container without network; an image that fails is removed unless the image has a name.
+        Load the predictor in a container without network; an image that fails is removed unless the image has a name.
         """
         name = f"mendel-verify-{image.image_id.hex[:12]}-{os.getpid()}"
         try:
@@ -153,9 +154,10 @@ class DockerfileEngine(BuildEngine):
         return name
 
     def _fetched(self, plan: ImagePlan, needs: EngineNeeds, on_progress: OnProgress) -> dict[str, Path]:
-        pins, environment = context_wheels(plan, needs), plan.environment
-        platform = Platform.parse(environment.platform)
-        self._wheels.fetch(pins, base=environment.base, platform=platform, on_progress=on_progress)
+        pins, platform = context_wheels(plan, needs), Platform.parse(plan.environment.platform)
+        for venv in plan.venvs:
+            wanted = [pin for pin in venv.wheels if pin in pins]
+            self._wheels.fetch(wanted, base=venv.base, platform=platform, on_progress=on_progress)
         return {pin.filename: self._wheels.path(pin) for pin in pins}
 
     def _build_arguments(self, plan: ImagePlan, context: Path, image_file: Path, *, use_cache: bool) -> list[str]:
@@ -188,7 +190,7 @@ class DockerfileEngine(BuildEngine):
         return Digest(described) if described else image_id
 
     def _imported(self, name: str, plan: ImagePlan, image: BuiltImage) -> Ended:
-        command = import_command(plan)
+        command = load_command(plan)
         if self.name == "buildah":
             self._program.answer("from", "--pull-never", f"--name={name}", image.image_id.hex)
             return self._program.attempt("run", name, "--", *command, within=_IMPORTING)
@@ -215,6 +217,13 @@ class DockerfileEngine(BuildEngine):
         kind = ("inspect", "--type=image") if self.name == "buildah" else ("image", "inspect")
         ended = self._program.attempt(*kind, f"--format={form}", reference)
         return ended.out.strip() if ended.code == 0 else None
+
+
+def _require_new_python(plan: ImagePlan, engine: str) -> None:
+    """Refuse a project on a Python that pip, which runs in the image during the build, does not support."""
+    old = next((venv.base.python for venv in plan.venvs if venv.base != venv.base.for_runtime), None)
+    if old is not None:
+        raise Unsupported(f"{engine} cannot build an image for Python {old}.", remedy="Build with --engine oci.")
 
 
 def _steps(on_progress: OnProgress) -> Callable[[str], None]:

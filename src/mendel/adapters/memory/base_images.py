@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.errors import BuildRefused, DigestMismatch, ImageNotFound
-from mendel.images import BasePin, Bases, Blobs, LoadedBase, OnProgress, Platform, ignore_progress
+from mendel.images import BasePin, Bases, Blobs, Interpreter, LoadedBase, OnProgress, Platform, ignore_progress
 from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json, digest_of, parse_json
 from mendel.values import Digest
 from mendel.values.atomic_files import write_atomically
@@ -45,6 +45,7 @@ class _Base:
     python: str | None
     interpreter: str
     glibc: str | None
+    runtime: Interpreter | None
 
 
 class MemoryBases(Bases):
@@ -68,6 +69,7 @@ class MemoryBases(Bases):
         *,
         python: str | None = "3.11",
         glibc: str | None = "2.36",
+        runtime: Interpreter | None = None,
     ) -> Digest:
         """
         Add a base image named *reference* with these uncompressed tars as layers; gives the manifest's digest.
@@ -75,6 +77,7 @@ class MemoryBases(Bases):
         Args:
             python: The minor version of the Python in ``/usr/bin``; None for a base without Python.
             glibc: The version of the GNU C library; None for a base image without the GNU C library.
+            runtime: The other Python, which runs Mendel when *python* is too old.
         """
         digests = [self._blobs.put(layer) for layer in layers]
         config = canonical_json(
@@ -92,7 +95,11 @@ class MemoryBases(Bases):
         self._blobs.put(manifest)
         descriptor = Descriptor.of(manifest, MANIFEST)
         self._named[reference, platform] = _Base(
-            descriptor=descriptor, python=python, interpreter=f"/usr/bin/python{python}", glibc=glibc
+            descriptor=descriptor,
+            python=python,
+            interpreter=f"/usr/bin/python{python}",
+            glibc=glibc,
+            runtime=runtime,
         )
         return descriptor.digest
 
@@ -114,6 +121,7 @@ class MemoryBases(Bases):
             python=found.python,
             interpreter=found.interpreter,
             glibc=found.glibc,
+            runtime=found.runtime,
         )
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:  # noqa: ARG002 - nothing takes long

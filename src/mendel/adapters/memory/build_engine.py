@@ -26,7 +26,7 @@ from mendel.images import (
     WheelPin,
     Wheels,
 )
-from mendel.images.import_command import CLASS_LABEL, MODULE_LABEL, not_verified
+from mendel.images.load_command import CLASS_LABEL, MODULE_LABEL, not_verified
 from mendel.images.manifests import canonical_json, digest_of
 from mendel.values import Digest
 
@@ -55,11 +55,13 @@ class MemoryBuildEngine(BuildEngine):
         environment = plan.environment
         platform = Platform.parse(environment.platform)
         base = self._bases.load(environment.base, platform, on_progress=on_progress)
-        pins = (*environment.wheels, plan.runtime.wheel)
-        self._wheels.fetch(pins, base=environment.base, platform=platform, on_progress=on_progress)
+        for venv in plan.venvs:
+            self._wheels.fetch(venv.wheels, base=venv.base, platform=platform, on_progress=on_progress)
+        project = () if environment.project is None else (environment.project,)
         own = [
             self._wheel_layer(ImagePart.DEPENDENCIES, environment.wheels, on_progress),
             self._wheel_layer(ImagePart.RUNTIME, (plan.runtime.wheel,), on_progress),
+            *(self._wheel_layer(ImagePart.PROJECT, wheels, on_progress) for wheels in project),
             *([_file_layer(ImagePart.ARTIFACTS, plan.artifacts, b"", on_progress)] if plan.artifacts else ()),
             _file_layer(ImagePart.CODE, plan.code, plan.manifest, on_progress),
         ]
@@ -109,12 +111,10 @@ class MemoryBuildEngine(BuildEngine):
         return part, title, digest, sum(pin.size_bytes for pin in pins)
 
     def _failures(self, plan: ImagePlan) -> Iterator[str]:
-        files = {
-            name for pin in (*plan.environment.wheels, plan.runtime.wheel) for name in _names(self._wheels.path(pin))
-        }
+        files = [{_top(name) for pin in venv.wheels for name in _names(self._wheels.path(pin))} for venv in plan.venvs]
         own = {file.path: file.source for file in plan.code}
-        known = {_top(name) for name in (*files, *own)} | sys.stdlib_module_names
-        if "mendel" not in {_top(name) for name in files}:
+        known = files[-1] | {_top(name) for name in own} | sys.stdlib_module_names
+        if "mendel" not in files[0]:
             yield "Mendel is not installed in the image."
         module, name = plan.labels.get(MODULE_LABEL), plan.labels.get(CLASS_LABEL)
         if module is None or name is None:

@@ -22,7 +22,7 @@ from mendel.values.atomic_files import write_atomically
 _LAYOUT = "oci:"
 _ARCHIVE = "oci-archive:"
 _OTHER_TRANSPORTS = ("docker-archive:", "docker-daemon:", "containers-storage:", "dir:", "ostree:")
-_INSPECTION_FORMAT = 1
+_INSPECTION_FORMAT = 2
 
 
 class Remote(Protocol):
@@ -70,6 +70,7 @@ class BaseImages(Bases):
             python=inside.python,
             interpreter=inside.interpreter,
             glibc=inside.glibc,
+            runtime=inside.runtime,
         )
 
     def load(self, pin: BasePin, platform: Platform, *, on_progress: OnProgress = ignore_progress) -> LoadedBase:

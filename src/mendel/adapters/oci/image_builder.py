@@ -11,11 +11,11 @@ from mendel.adapters.oci.layers.compression import Compressed
 from mendel.adapters.oci.layers.file_layers import file_entries, files_key
 from mendel.adapters.oci.layers.layer_cache import LayerCache, key_of
 from mendel.adapters.oci.layers.unpacking import measure
-from mendel.adapters.oci.layers.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
+from mendel.adapters.oci.layers.wheel_layers import MOST_LARGE, grouped, refuse_disagreement, scaffold, wheel_entries
 from mendel.adapters.oci.layout.disk_errors import translated_write_errors
 from mendel.adapters.oci.layout.image_config import Base, base_records, image_config, image_manifest
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.sandbox.import_check import ImportCheck
+from mendel.adapters.oci.sandbox.load_check import LoadCheck
 from mendel.errors import Corrupt
 from mendel.images import (
     APP,
@@ -31,6 +31,7 @@ from mendel.images import (
     Platform,
     SourceFile,
     TaskProgress,
+    Venv,
     WheelPin,
     Wheels,
     ignore_progress,
@@ -76,7 +77,7 @@ class OciEngine(BuildEngine):
     name = "oci"
 
     def __init__(
-        self, *, layout: Layout, layers: LayerCache, bases: Bases, wheels: Wheels, verifier: ImportCheck
+        self, *, layout: Layout, layers: LayerCache, bases: Bases, wheels: Wheels, verifier: LoadCheck
     ) -> None:
         self._layout = layout
         self._layers = layers
@@ -106,7 +107,7 @@ class OciEngine(BuildEngine):
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Import the predictor in the unpacked image; for another processor architecture, only report "not verified".
+        Load the predictor in the unpacked image; for another processor architecture, only report "not verified".
 
         Raises:
             Unsupported: The kernel allows neither user namespaces nor a change of root.
@@ -190,14 +191,16 @@ class OciEngine(BuildEngine):
         Fetch the wheels of missing layers; for a new set of wheels, fetch all and check that their files do not
         conflict.
         """
-        base, every = plan.environment.base, (*plan.environment.wheels, plan.runtime.wheel)
-        agreed = key_of(kind="agreed", wheels=sorted(pin.sha256 for pin in every), python=base.python)
-        is_new = self._layers.recall(agreed) is None
-        if needed := every if is_new else tuple(pin for step in missing for pin in step.wheels):
-            self._wheels.fetch(needed, base=base, platform=platform, on_progress=on_progress)
-        if is_new:
-            refuse_disagreement({pin.name: self._wheels.path(pin) for pin in every}, base)
-            self._layers.note(agreed, _NOTHING)
+        absent = {pin for step in missing for pin in step.wheels}
+        for venv in plan.venvs:
+            every, python = venv.wheels, venv.base.python
+            agreed = key_of(kind="agreed", wheels=sorted(pin.sha256 for pin in every), python=python)
+            is_new = self._layers.recall(agreed) is None
+            if needed := every if is_new else tuple(pin for pin in every if pin in absent):
+                self._wheels.fetch(needed, base=venv.base, platform=platform, on_progress=on_progress)
+            if is_new:
+                refuse_disagreement({pin.name: self._wheels.path(pin) for pin in every}, venv)
+                self._layers.note(agreed, _NOTHING)
 
     def _layer(self, step: _Step, found: Compressed | None, on_progress: OnProgress) -> LayerRecord:
         on_progress(TaskProgress(doing=f"{step.part}: {step.title}"))
@@ -231,20 +234,21 @@ _NOTHING = Compressed(digest=digest_of(b""), size=0, diff_id=digest_of(b""), unp
 
 def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_Step]:
     """Give the layers of *plan* above the base image, lowest first."""
-    base = plan.environment.base
+    own, *others = plan.venvs
+    most = MOST_LARGE // len(plan.venvs)
 
     @contextmanager
-    def opened(pins: tuple[WheelPin, ...]) -> Iterator[Iterable[Entry]]:
-        with wheel_entries({pin.name: wheels.path(pin) for pin in pins}, python=base.python) as entries:
+    def opened(venv: Venv, pins: tuple[WheelPin, ...]) -> Iterator[Iterable[Entry]]:
+        with wheel_entries({pin.name: wheels.path(pin) for pin in pins}, venv) as entries:
             yield entries
 
-    def unpacked(part: ImagePart, pins: tuple[WheelPin, ...]) -> _Step:
+    def unpacked(part: ImagePart, venv: Venv, pins: tuple[WheelPin, ...]) -> _Step:
         return _Step(
             part=part,
             title=", ".join(f"{pin.name} {pin.version}" for pin in pins),
-            key=key_of(kind="wheels", wheels=[pin.sha256 for pin in pins], python=base.python),
+            key=key_of(kind="wheels", wheels=[pin.sha256 for pin in pins], venv=_place(venv)),
             wheels=pins,
-            entries=partial(opened, pins),
+            entries=partial(opened, venv, pins),
         )
 
     def copied(part: ImagePart, files: tuple[SourceFile, ...], more: tuple[File, ...] = ()) -> _Step:
@@ -262,14 +266,19 @@ def _steps(plan: ImagePlan, wheels: Wheels, on_progress: OnProgress) -> list[_St
         _Step(
             part=ImagePart.DEPENDENCIES,
             title="environment",
-            key=key_of(kind="scaffold", python=base.python, interpreter=base.interpreter),
-            entries=lambda: nullcontext(scaffold(base)),
+            key=key_of(kind="scaffold", venvs=[[*_place(venv), venv.base.interpreter] for venv in plan.venvs]),
+            entries=lambda: nullcontext(scaffold(plan.venvs)),
         ),
-        *(unpacked(ImagePart.DEPENDENCIES, group) for group in grouped(plan.environment.wheels)),
-        unpacked(ImagePart.RUNTIME, (plan.runtime.wheel,)),
+        *(unpacked(ImagePart.DEPENDENCIES, own, group) for group in grouped(plan.environment.wheels, most=most)),
+        unpacked(ImagePart.RUNTIME, own, (plan.runtime.wheel,)),
+        *(unpacked(ImagePart.PROJECT, venv, group) for venv in others for group in grouped(venv.wheels, most=most)),
         *([copied(ImagePart.ARTIFACTS, plan.artifacts)] if plan.artifacts else ()),
         copied(ImagePart.CODE, plan.code, (manifest,)),
     ]
+
+
+def _place(venv: Venv) -> tuple[str, str]:
+    return str(venv.directory), venv.base.python
 
 
 def _counted(part: ImagePart, total: int, on_progress: OnProgress) -> Callable[[int], None]:

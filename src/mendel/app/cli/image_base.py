@@ -33,7 +33,10 @@ def make(
             show_default="the project's .mendel/base",
         ),
     ] = None,
-    suite: Annotated[str, option(metavar="NAME", help="The release of Debian.")] = "bookworm",
+    suite: Annotated[
+        str,
+        option(metavar="NAME", help="The release of Debian; bullseye has Python 3.9, and a newer Python for Mendel."),
+    ] = "bookworm",
     include: Annotated[
         list[str] | None, option(metavar="PKG", help="Also install this package; may be repeated.")
     ] = None,

@@ -141,8 +141,9 @@ def _lock_lines(project: Project, made: Lock, *, changed: bool) -> Iterator[str]
 
     yield f"{'✓ Wrote' if changed else '✓ Nothing changed in'} {project.root / 'mlserver.lock'}"
     for env in made.environments:
-        wheels = f"{len(env.wheels)} wheels, Python {env.base.python}, {env.base.reference}"
-        yield f"  {', '.join(env.classifiers)} on {env.platform}: {wheels}"
+        of_mendel, *of_project = (f"{len(wheels)} wheels on Python {base.python}" for base, wheels in env.parts)
+        wheels = " and ".join([*of_project, f"{of_mendel} for Mendel"]) if of_project else of_mendel
+        yield f"  {', '.join(env.classifiers)} on {env.platform}: {wheels}, {env.base.reference}"
     own = (made.runtime.commit or "of unknown commit")[:7]
     yield f"  {render_size(total_bytes(made))} of wheels in all; Mendel {own}"
 

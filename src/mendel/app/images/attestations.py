@@ -110,7 +110,7 @@ def read_wheel_facts(plan: ImagePlan, wheels: Wheels) -> dict[str, WheelFacts]:
         WheelNotFound, DigestMismatch: As :meth:`mendel.images.Wheels.path`.
         Corrupt: A file is not a wheel.
     """
-    pins = (plan.runtime.wheel, *plan.environment.wheels)
+    pins = (plan.runtime.wheel, *plan.environment.every_wheel)
     return {pin.filename: _wheel_facts(wheels.path(pin)) for pin in pins}
 
 

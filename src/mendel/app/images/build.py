@@ -91,7 +91,7 @@ class BuildReport:
         digest: The digest of the image manifest; None after a dry run.
         release: The full release tag; None for an image of no release.
         reproducible: Building the same tag again gives the same digest on any machine.
-        verified: The predictor was imported inside the image; False for an image of another processor.
+        verified: The predictor was loaded inside the image; False for an image of another processor.
         loaded: The engine that the image was loaded into.
         seconds: Wall time of the whole build.
     """
@@ -147,7 +147,7 @@ def build(request: BuildRequest, *, say: Say, on_progress: OnProgress = ignore_p
 
     Raises:
         BuildRefused, StaleLock, ReleaseNotFound, ProjectNotFound: The request cannot be built; nothing was made.
-        ImageNotVerified: The image was built, but the predictor cannot be imported in it; the image has no name.
+        ImageNotVerified: The image was built, but the predictor cannot be loaded in it; the image has no name.
     """
     began = time.monotonic()
     project = load_project(request.path or Path.cwd())
@@ -317,14 +317,12 @@ def _document(layout: Layout, draft: Draft, image: BuiltImage, key: Path | None,
         return
     from mendel.app.images.attestations import attach_documents, read_wheel_facts  # noqa: PLC0415 - not where nothing changed
 
-    plan, environment = draft.plan, draft.plan.environment
+    plan = draft.plan
     with translated_write_errors(layout.directory, lost="the image has no name"):
-        draft.wheels.fetch(  # layers may have come out of the cache without them
-            (plan.runtime.wheel, *environment.wheels),
-            base=environment.base,
-            platform=Platform.parse(environment.platform),
-            on_progress=on_progress,
-        )
+        for venv in plan.venvs:  # layers may have come out of the cache without their wheels
+            draft.wheels.fetch(
+                venv.wheels, base=venv.base, platform=Platform.parse(plan.environment.platform), on_progress=on_progress
+            )
         attach_documents(
             layout,
             layout.descriptor(image.digest),

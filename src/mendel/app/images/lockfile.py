@@ -45,6 +45,8 @@ _MAX_FILE_BYTES = 1 << 20
 _NO_FILE = (
     f"{REQUIREMENTS_FILE} is missing: the image contains only Mendel's own requirements (numpy, scikit-learn, ...)."
 )
+_PROGRAM_NEEDS = ("numpy",)
+"""The requirements of the program that runs a predictor in the project's own environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Asked:
     The requirements and base image of one classifier's image on one platform.
 
     Attributes:
+        isolated: Whether the image has an environment of its own for the project's requirements.
         inputs: The digest of these inputs; a lock that is up to date holds the same digest.
     """
 
@@ -60,6 +63,7 @@ class Asked:
     platform: Platform
     base_reference: str
     requirements: Requirements
+    isolated: bool
     inputs: Digest
 
 
@@ -148,10 +152,10 @@ class Locking:
         same = None if upgrade else next((env for env in same_platform if env.inputs == one.inputs), None)
         base = self._base(one, [] if upgrade else same_platform, on_progress)
         unhashed = one.requirements.hashes is None  # else pip checks them anew: the lock does not record hashes
-        if unhashed and same is not None and (same.base.python, same.base.glibc) == (base.python, base.glibc):
-            wheels = same.wheels
+        if unhashed and same is not None and _alike(same.base, base):
+            wheels, project = same.wheels, same.project
         else:
-            wheels = self._wheels(one, base, [] if upgrade else _near(same_platform, alike))
+            wheels, project = self._wheels(one, base, [] if upgrade else _near(same_platform, alike)[:1])
         return Environment(
             classifiers=tuple(sorted(each.classifier for each in alike)),
             platform=str(one.platform),
@@ -159,6 +163,7 @@ class Locking:
             requirements=one.requirements.recorded,
             base=base,
             wheels=wheels,
+            project=project,
         )
 
     def _base(self, one: Asked, former: Iterable[Environment], on_progress: OnProgress) -> BasePin:
@@ -168,15 +173,29 @@ class Locking:
             return kept
         return self._bases.pin(one.base_reference, one.platform, on_progress=on_progress)
 
-    def _wheels(self, one: Asked, base: BasePin, near: Sequence[Environment]) -> tuple[WheelPin, ...]:
+    def _wheels(
+        self, one: Asked, base: BasePin, near: Sequence[Environment]
+    ) -> tuple[tuple[WheelPin, ...], tuple[WheelPin, ...] | None]:
+        """Choose the wheels beside Mendel's own, and those of the project's own environment, if it has one."""
+        prefer = [pin for env in near for pin in env.wheels]
+        if not one.isolated:
+            return self._of_project(one, base.for_runtime, self._own, prefer), None
+        for_project = [pin for env in near for pin in (env.wheels if env.project is None else env.project)]
+        found = self._resolver.resolve((), own=self._own, base=base.for_runtime, platform=one.platform, prefer=prefer)
+        own = tuple(pin for pin in found if pin.name != self._runtime.wheel.name)
+        return own, self._of_project(one, base, _PROGRAM_NEEDS, for_project)
+
+    def _of_project(
+        self, one: Asked, base: BasePin, own: tuple[str, ...], prefer: Sequence[WheelPin]
+    ) -> tuple[WheelPin, ...]:
         found = self._resolver.resolve(
             one.requirements.lines,
-            own=self._own,
+            own=own,
             base=base,
             platform=one.platform,
             constraints=one.requirements.constraints,
             hashes=one.requirements.hashes,
-            prefer=[pin for env in near[:1] for pin in env.wheels],
+            prefer=prefer,
         )
         return tuple(pin for pin in found if pin.name != self._runtime.wheel.name)
 
@@ -214,16 +233,33 @@ def asked_by(project: Project, classifier: Classifier, platform: Platform, own: 
         BuildRefused: The requirements cannot be pinned.
     """
     requirements = requirements_of(project, classifier)
-    reference = classifier.build.base_image
+    reference, isolated = classifier.build.base_image, _is_isolated(project, classifier)
     return Asked(
         classifier=classifier.name,
         platform=platform,
         base_reference=reference,
         requirements=requirements,
+        isolated=isolated,
         inputs=environment_inputs(
-            base_reference=reference, requirements=requirements.recorded, own=own, platform=platform
+            base_reference=reference,
+            requirements=requirements.recorded,
+            own=own,
+            platform=platform,
+            isolated=isolated,
         ),
     )
+
+
+def _is_isolated(project: Project, classifier: Classifier) -> bool:
+    """Decide whether the image of *classifier* has an environment of its own for the project's requirements."""
+    if classifier.build.isolation is not None:
+        return classifier.build.isolation == "process"
+    return classifier.predictor.backend != "thread" and _requirements_file(project, classifier) is not None
+
+
+def _requirements_file(project: Project, classifier: Classifier) -> str | None:
+    named = classifier.build.requirements
+    return named or (REQUIREMENTS_FILE if (project.root / REQUIREMENTS_FILE).is_file() else None)
 
 
 def requirements_of(project: Project, classifier: Classifier) -> Requirements:
@@ -233,10 +269,10 @@ def requirements_of(project: Project, classifier: Classifier) -> Requirements:
     Raises:
         BuildRefused: The requirements cannot be pinned, or the named file does not exist.
     """
-    named = classifier.build.requirements
-    if named is None and not (project.root / REQUIREMENTS_FILE).is_file():
+    name = _requirements_file(project, classifier)
+    if name is None:
         return Requirements(hints=(_NO_FILE,))
-    return read_requirements(named or REQUIREMENTS_FILE, _reader(project.root.resolve()))
+    return read_requirements(name, _reader(project.root.resolve()))
 
 
 def read_lock(directory: Path) -> Lock | None:
@@ -284,6 +320,8 @@ def check_fresh(
     environment = lock.environment(classifier, platform)
     asked = asked_by(project, project.classifier(classifier), platform, own or ())
     changes = [*_differences(environment, asked)]
+    if (change := _isolation_change(lock, environment, asked, project.classifier(classifier))) is not None:
+        changes.append(change)
     if not changes and own is not None and asked.inputs != environment.inputs:
         changes.append("Mendel's own requirements changed")
     if changes:
@@ -310,11 +348,12 @@ def bring_wheels(
         WheelNotFound, DigestMismatch: A wheel is not available, or does not match its pin.
     """
     for env in lock.environments if every else ():
-        wheels.fetch(env.wheels, base=env.base, platform=Platform.parse(env.platform), on_progress=on_progress)
+        for base, wanted in env.parts:
+            wheels.fetch(wanted, base=base, platform=Platform.parse(env.platform), on_progress=on_progress)
     pins = [lock.runtime.wheel, *(_pins(lock) if every else ())]
     into = directory / WHEELS_DIRECTORY
     brought = set()
-    for pin in pins:
+    for pin in dict.fromkeys(pins):
         target = into / pin.filename
         if target.is_file() and file_digest(target) == pin.sha256:
             continue
@@ -376,13 +415,24 @@ def total_bytes(lock: Lock) -> int:
 
 def _pins(lock: Lock) -> Iterator[WheelPin]:
     for environment in lock.environments:
-        yield from environment.wheels
+        yield from environment.every_wheel
 
 
 def _facts(environment: Environment) -> Mapping[str, str]:
     """Version and short digest of each pin by name; the digest tells two wheels of one version apart."""
-    wheels = {pin.name: f"{pin.version} ({pin.sha256.hex[:7]})" for pin in environment.wheels}
-    return {f"base {environment.base.reference}": environment.base.digest, **wheels}
+    isolated = environment.project is not None
+    wheels = {f"{pin.name} (Mendel)" if isolated else pin.name: _version(pin) for pin in environment.wheels}
+    project = {pin.name: _version(pin) for pin in environment.project or ()}
+    return {f"base {environment.base.reference}": environment.base.digest, **wheels, **project}
+
+
+def _version(pin: WheelPin) -> str:
+    return f"{pin.version} ({pin.sha256.hex[:7]})"
+
+
+def _alike(one: BasePin, other: BasePin) -> bool:
+    """Tell whether two base images run the same wheels."""
+    return replace(one, reference=other.reference, digest=other.digest) == other
 
 
 def _environment_key(asked: Asked) -> tuple[str, Hashes]:
@@ -410,10 +460,21 @@ def _differences(environment: Environment, asked: Asked) -> Iterator[str]:
         yield f"new requirements: {', '.join(added)}"
     if gone := sorted(was - now):
         yield f"removed requirements: {', '.join(gone)}"
-    for pin in refused_by_hashes(environment.wheels, asked.requirements.hashes):
+    wheels = environment.wheels if environment.project is None else environment.project
+    for pin in refused_by_hashes(wheels, asked.requirements.hashes):
         yield f"the requirements do not allow {pin.filename} with the hash {pin.sha256}"
     if environment.base.reference != asked.base_reference:
         yield f"the base image changed from {environment.base.reference} to {asked.base_reference}"
+
+
+def _isolation_change(lock: Lock, environment: Environment, asked: Asked, classifier: Classifier) -> str | None:
+    """Say that ``build.isolation`` changed; a lock of format 1 holds for a project that does not set the key."""
+    was = environment.project is not None
+    older = lock.format == 1 and classifier.build.isolation is None
+    if was == asked.isolated or (older and not was):
+        return None
+    before, now = ("process" if isolated else "shared" for isolated in (was, asked.isolated))
+    return f"build.isolation changed from {before} to {now}"
 
 
 def _reader(root: Path) -> Callable[[str], str | None]:

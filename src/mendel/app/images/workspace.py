@@ -13,7 +13,7 @@ from mendel.adapters.oci.base_images import BaseImages
 from mendel.adapters.oci.image_builder import OciEngine
 from mendel.adapters.oci.layers.layer_cache import LayerCache
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.oci.sandbox.import_check import ImportCheck
+from mendel.adapters.oci.sandbox.load_check import LoadCheck
 from mendel.adapters.pip import CachedWheels
 from mendel.app.images.bases import bases_for, open_registries
 from mendel.app.images.cache_directories import Places
@@ -87,7 +87,7 @@ class ImageWorkspace:
             layers=LayerCache(self.places.cache / "layers"),
             bases=self.bases,
             wheels=wheels,
-            verifier=ImportCheck(self.places.cache / "rootfs"),
+            verifier=LoadCheck(self.places.cache / "rootfs"),
         )
         try:
             yield own

@@ -18,7 +18,7 @@ import pytest
 from mendel.adapters.oci.layers.wheel_archives import WheelFile, wheel_files
 from mendel.adapters.oci.layers.wheel_layers import grouped, refuse_disagreement, scaffold, wheel_entries
 from mendel.errors import BuildRefused, Corrupt
-from mendel.images import BasePin, WheelPin
+from mendel.images import VENV, BasePin, Venv, WheelPin
 from mendel.images.tar_archives import Directory, File, Symlink
 from mendel.values import Digest
 
@@ -30,11 +30,12 @@ BASE = BasePin(
     interpreter="/usr/local/bin/python3.11",
     glibc="2.36",
 )
+OWN = Venv(directory=VENV, base=BASE, wheels=())
 MakeWheel = Callable[..., Path]
 
 
 def read(wheel: Path) -> dict[str, tuple[bytes, bool]]:
-    with wheel_files(wheel, python="3.11") as files:
+    with wheel_files(wheel, OWN) as files:
         return {file.path: (b"".join(file.content()), file.executable) for file in files}
 
 
@@ -219,7 +220,7 @@ def test_wheels_that_disagree_are_both_named(make_wheel: MakeWheel) -> None:
     one = make_wheel("one", {"shared/a.py": b"1", "shared/same.py": b"=", "x": b""})
     two = make_wheel("two", {"shared/a.py": b"2", "shared/same.py": b"=", "x/y.py": b""})
     with pytest.raises(BuildRefused) as refused:
-        refuse_disagreement({"one": one, "two": two}, BASE)
+        refuse_disagreement({"one": one, "two": two}, OWN)
     assert refused.value.reasons == (
         f"one and two both contain /{SITE}/shared/a.py, with different content.",
         f"one contains /{SITE}/x as a file, and two contains /{SITE}/x as a directory.",
@@ -230,14 +231,14 @@ def test_a_wheel_cannot_replace_the_interpreter(make_wheel: MakeWheel) -> None:
     """What the environment itself has, no wheel brings."""
     wheel = make_wheel("evil", {"evil-1.0.data/scripts/python": b"#!/bin/sh\n"})
     with pytest.raises(BuildRefused, match="the virtual environment and evil both contain /opt/mendel/bin/python"):
-        refuse_disagreement({"evil": wheel}, BASE)
+        refuse_disagreement({"evil": wheel}, OWN)
 
 
 def test_what_two_wheels_bring_alike_stands_in_a_layer_once(make_wheel: MakeWheel) -> None:
     """Equal files of two wheels are one file."""
     one, two = make_wheel("one", {"shared.py": b"="}), make_wheel("two", {"shared.py": b"="})
-    refuse_disagreement({"one": one, "two": two}, BASE)
-    with wheel_entries({"two": two, "one": one}, python="3.11") as entries:
+    refuse_disagreement({"one": one, "two": two}, OWN)
+    with wheel_entries({"two": two, "one": one}, OWN) as entries:
         assert [entry.path for entry in entries].count(f"{SITE}/shared.py") == 1
 
 
@@ -269,7 +270,7 @@ def test_the_scaffold_is_an_environment(tmp_path: Path) -> None:
     """With a real interpreter behind its link, it is a virtual environment whose site-packages are the wheels'."""
     interpreter = Path(sys.executable).resolve()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for entry in scaffold(replace(BASE, interpreter=str(interpreter), python=version)):
+    for entry in scaffold([replace(OWN, base=replace(BASE, interpreter=str(interpreter), python=version))]):
         path = tmp_path / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
         match entry:

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mendel.errors import Corrupt
-from mendel.images import VENV
+from mendel.images import Venv
 
-_ROOT = str(VENV).lstrip("/")
-_SHEBANG = f"#!{VENV}/bin/python".encode()
 _PIECE_BYTES = 1 << 18
 _MAX_SCRIPT_BYTES = 4 << 20
 _MAX_DOCUMENT_BYTES = 64 << 20
@@ -61,15 +59,12 @@ class WheelFile:
 
 
 @contextmanager
-def wheel_files(wheel: Path, *, python: str) -> Iterator[tuple[WheelFile, ...]]:
+def wheel_files(wheel: Path, venv: Venv) -> Iterator[tuple[WheelFile, ...]]:
     """
-    The files that *wheel* adds to the environment of an image; contents can be read while the context is open.
+    The files that *wheel* adds to a virtual environment of an image; contents can be read while the context is open.
 
     Byte-code and records of an installation are left out. RECORD is written anew from the wheel's own hashes, since
     ``importlib.metadata.files`` and image scanners read RECORD; it contains no path or time of this machine.
-
-    Args:
-        python: The minor version of the interpreter, such as ``3.11``.
 
     Raises:
         Corrupt: The file is not a wheel, is damaged, or contains what no wheel may contain: names outside the wheel,
@@ -77,7 +72,7 @@ def wheel_files(wheel: Path, *, python: str) -> Iterator[tuple[WheelFile, ...]]:
     """
     try:
         with wheel.open("rb") as file, zipfile.ZipFile(file) as archive:
-            yield tuple(_Wheel(wheel, file, archive, python).files())
+            yield tuple(_Wheel(wheel, file, archive, venv).files())
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
         raise Corrupt(
             f"The wheel {wheel.name} is damaged: {error}.", remedy="Delete the file and fetch the wheel again."
@@ -85,10 +80,12 @@ def wheel_files(wheel: Path, *, python: str) -> Iterator[tuple[WheelFile, ...]]:
 
 
 class _Wheel:
-    def __init__(self, wheel: Path, file: BinaryIO, archive: zipfile.ZipFile, python: str) -> None:
+    def __init__(self, wheel: Path, file: BinaryIO, archive: zipfile.ZipFile, venv: Venv) -> None:
         self._name, self._file = wheel.name, file
-        self._site = f"{_ROOT}/lib/python{python}/site-packages"
-        self._include = f"{_ROOT}/include/site/python{python}"
+        self._root = str(venv.directory).lstrip("/")
+        self._shebang = f"#!{venv.python}"
+        self._site = f"{self._root}/lib/python{venv.base.python}/site-packages"
+        self._include = f"{self._root}/include/site/python{venv.base.python}"
         self._members = {info.filename: info for info in archive.infolist()}
         self._check(archive.infolist(), bound=max(_LEAST_BOUND_BYTES, _MAX_RATIO * wheel.stat().st_size))
         self._information = self._find_information()
@@ -101,12 +98,12 @@ class _Wheel:
             if info.is_dir() or self._is_left_out(name):
                 continue
             file, made = self._file_of(name, info), None
-            if file.path.startswith(f"{_ROOT}/bin/") and (made := self._rewritten(info)) is not None:
+            if file.path.startswith(f"{self._root}/bin/") and (made := self._rewritten(info)) is not None:
                 file = _made(file.path, made, executable=True)
             rows.append(self._row(file, recorded.get(name, "") if made is None else _record_hash(made)))
             yield file
         for name, content in self._entry_points():
-            file = _made(f"{_ROOT}/bin/{name}", content, executable=True)
+            file = _made(f"{self._root}/bin/{name}", content, executable=True)
             rows.append(self._row(file, _record_hash(content)))
             yield file
         yield self._record(rows)
@@ -157,9 +154,9 @@ class _Wheel:
             case "purelib" | "platlib":
                 return f"{self._site}/{rest}", False
             case "scripts":
-                return f"{_ROOT}/bin/{rest}", True
+                return f"{self._root}/bin/{rest}", True
             case "data":
-                return f"{_ROOT}/{rest}", False
+                return f"{self._root}/{rest}", False
             case "headers":
                 return f"{self._include}/{self._information.partition('-')[0]}/{rest}", False
         raise self._corrupt(f"contains {name!r}, in a place that wheels do not define")
@@ -170,7 +167,7 @@ class _Wheel:
         if not start.startswith(b"#!python") or info.file_size > _MAX_SCRIPT_BYTES:
             return None
         _, newline, rest = b"".join(self._content(info)).partition(b"\n")
-        return _SHEBANG + newline + rest
+        return self._shebang.encode() + newline + rest
 
     def _entry_points(self) -> Iterator[tuple[str, bytes]]:
         import configparser  # noqa: PLC0415 - cached layers need none
@@ -197,7 +194,7 @@ class _Wheel:
         if not _SCRIPT_NAME.fullmatch(name) or not all(part.isidentifier() for some in parts for part in some):
             raise self._corrupt(f"has the invalid entry point {name!r} = {target!r}")
         module, attribute = ".".join(parts[0]), ".".join(parts[1])
-        return _SCRIPT.format(shebang=_SHEBANG.decode(), module=module, name=parts[1][0], attribute=attribute).encode()
+        return _SCRIPT.format(shebang=self._shebang, module=module, name=parts[1][0], attribute=attribute).encode()
 
     def _recorded(self) -> dict[str, str]:
         try:
@@ -213,8 +210,8 @@ class _Wheel:
 
     def _row(self, file: WheelFile, digest: str) -> tuple[str, str, str]:
         inside = file.path.startswith(f"{self._site}/")
-        path = file.path.removeprefix(f"{self._site}/") if inside else f"../../../{file.path.removeprefix(_ROOT)[1:]}"
-        return path, digest, str(file.size)
+        outside = f"../../../{file.path.removeprefix(self._root)[1:]}"
+        return file.path.removeprefix(f"{self._site}/") if inside else outside, digest, str(file.size)
 
     def _document(self, name: str) -> str:
         info = self._members.get(f"{self._information}.dist-info/{name}")

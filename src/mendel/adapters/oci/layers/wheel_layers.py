@@ -1,4 +1,4 @@
-"""Make the layers of the Python environment: a scaffold, one layer per large wheel, one layer for all small wheels."""
+"""Make the layers of virtual environments: a scaffold, one layer per large wheel, one layer for all small wheels."""
 
 from __future__ import annotations
 
@@ -8,41 +8,49 @@ from pathlib import Path
 
 from mendel.adapters.oci.layers.wheel_archives import WheelFile, wheel_files
 from mendel.errors import BuildRefused
-from mendel.images import APP, DATA, USER_ID, VENV, BasePin, WheelPin
+from mendel.images import APP, DATA, USER_ID, Venv, WheelPin
 from mendel.images.tar_archives import Directory, Entry, File, Symlink
 
 LARGE_BYTES = 1 << 20
 MOST_LARGE = 64
-"""The maximum number of single-wheel layers; engines allow 127 layers, and the base image has some."""
+"""The maximum number of single-wheel layers of an image; engines allow 127 layers, and the base image has some."""
 
 _SHOWN_REASONS = 20
 
 
-def scaffold(base: BasePin) -> tuple[Entry, ...]:
-    """Give the entries below all wheels: the link to the interpreter, and the directories that every image has."""
-    venv, interpreter = str(VENV).lstrip("/"), base.interpreter
-    settings = (
-        f"home = {interpreter.rpartition('/')[0]}\ninclude-system-site-packages = false\nversion = {base.python}\n"
-    )
+def scaffold(venvs: Sequence[Venv]) -> tuple[Entry, ...]:
+    """Give the entries below all wheels: the links to interpreters, and the directories that every image has."""
     return (
         Directory(path=str(APP).lstrip("/")),
         Directory(path=str(DATA).lstrip("/"), owner=USER_ID),
-        Directory(path=f"{venv}/lib/python{base.python}/site-packages"),
-        File.of(f"{venv}/pyvenv.cfg", settings.encode()),
-        Symlink(path=f"{venv}/bin/python", target=interpreter),
-        Symlink(path=f"{venv}/bin/python3", target="python"),
-        Symlink(path=f"{venv}/bin/python{base.python}", target="python"),
+        *(entry for venv in venvs for entry in _scaffold_of(venv)),
     )
 
 
-def grouped(pins: Sequence[WheelPin]) -> tuple[tuple[WheelPin, ...], ...]:
+def _scaffold_of(venv: Venv) -> tuple[Entry, ...]:
+    root, base = str(venv.directory).lstrip("/"), venv.base
+    home = base.interpreter.rpartition("/")[0]
+    settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {base.python}\n"
+    return (
+        Directory(path=f"{root}/lib/python{base.python}/site-packages"),
+        File.of(f"{root}/pyvenv.cfg", settings.encode()),
+        Symlink(path=f"{root}/bin/python", target=base.interpreter),
+        Symlink(path=f"{root}/bin/python3", target="python"),
+        Symlink(path=f"{root}/bin/python{base.python}", target="python"),
+    )
+
+
+def grouped(pins: Sequence[WheelPin], *, most: int = MOST_LARGE) -> tuple[tuple[WheelPin, ...], ...]:
     """
     Group wheels into layers: each large wheel gets its own layer, and all small wheels share the last layer.
 
     A changed large wheel then changes only one layer, and the number of layers stays bounded.
+
+    Args:
+        most: The maximum number of large wheels with a layer of their own.
     """
     large = sorted((pin for pin in pins if pin.size_bytes >= LARGE_BYTES), key=lambda pin: (-pin.size_bytes, pin.name))
-    alone = {pin.name for pin in large[:MOST_LARGE]}
+    alone = {pin.name for pin in large[:most]}
     by_name = sorted(pins, key=lambda pin: pin.name)
     together = tuple(pin for pin in by_name if pin.name not in alone)
     singles = tuple((pin,) for pin in by_name if pin.name in alone)
@@ -50,16 +58,17 @@ def grouped(pins: Sequence[WheelPin]) -> tuple[tuple[WheelPin, ...], ...]:
 
 
 @contextmanager
-def wheel_entries(wheels: Mapping[str, Path], *, python: str) -> Iterator[tuple[File, ...]]:
+def wheel_entries(wheels: Mapping[str, Path], venv: Venv) -> Iterator[tuple[File, ...]]:
     """
-    Open the files of *wheels* (by distribution name) as the entries of one layer, readable inside the ``with`` block.
+    Open the files that *wheels* (by distribution name) have in *venv*, as the entries of one layer, readable inside
+    the ``with`` block.
 
     A file that several wheels contain with equal content appears once.
     """
     with ExitStack() as opened:
         found: dict[str, WheelFile] = {}
         for _, path in sorted(wheels.items()):
-            for file in opened.enter_context(wheel_files(path, python=python)):
+            for file in opened.enter_context(wheel_files(path, venv)):
                 found.setdefault(file.path, file)
         yield tuple(
             File(path=file.path, size=file.size, content=file.content, executable=file.executable)
@@ -67,9 +76,9 @@ def wheel_entries(wheels: Mapping[str, Path], *, python: str) -> Iterator[tuple[
         )
 
 
-def refuse_disagreement(wheels: Mapping[str, Path], base: BasePin) -> None:
+def refuse_disagreement(wheels: Mapping[str, Path], venv: Venv) -> None:
     """
-    Check that no two wheels install different content at the same path.
+    Check that no two wheels install different content at the same path of *venv*.
 
     Raises:
         BuildRefused: Two wheels contain the same path with different content, or a wheel contains a path of the
@@ -77,11 +86,13 @@ def refuse_disagreement(wheels: Mapping[str, Path], base: BasePin) -> None:
         Corrupt: A file is not a wheel, or is damaged.
     """
     owners: dict[str, tuple[str, int, int]] = {
-        entry.path: ("the virtual environment", -1, -1) for entry in scaffold(base) if not isinstance(entry, Directory)
+        entry.path: ("the virtual environment", -1, -1)
+        for entry in _scaffold_of(venv)
+        if not isinstance(entry, Directory)
     }
     reasons: list[str] = []
     for name, path in sorted(wheels.items()):
-        with wheel_files(path, python=base.python) as files:
+        with wheel_files(path, venv) as files:
             for file in files:
                 owner, *content = owners.setdefault(file.path, (name, file.size, file.crc))
                 if owner != name and content != [file.size, file.crc]:

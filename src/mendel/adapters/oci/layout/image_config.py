@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mendel.errors import BuildRefused, Corrupt
-from mendel.images import USER_ID, VENV, ImagePart, ImagePlan, LayerRecord, Platform
+from mendel.images import USER_ID, ImagePart, ImagePlan, LayerRecord, Platform
 from mendel.images.manifests import CONFIG, LAYER, Descriptor, Manifest, canonical_json
 from mendel.values import Digest
 
@@ -133,7 +133,7 @@ def base_records(base: Base, unpacked: Sequence[int]) -> tuple[LayerRecord, ...]
 
 
 def _environment(plan: ImagePlan, base: Base) -> dict[str, str]:
-    path = f"{VENV}/bin:{base.environment.get('PATH') or _DEFAULT_PATH}"
+    path = f"{plan.path}:{base.environment.get('PATH') or _DEFAULT_PATH}"
     return {**base.environment, "PATH": path, **plan.run.environment}
 
 

@@ -6,13 +6,13 @@ import gzip
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from mendel.errors import BuildRefused, Corrupt
-from mendel.images import Blobs
+from mendel.images import Blobs, Interpreter
 from mendel.images.manifests import Descriptor
 
 _PYTHON: Final = re.compile(r"python(3\.\d+)")
@@ -31,11 +31,16 @@ _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """A base image's interpreter (absolute path), Python minor version (``3.11``) and C library version (``2.36``)."""
+    """
+    A base image's interpreter (absolute path), Python minor version (``3.11``) and C library version (``2.36``).
+
+    ``runtime`` is the newest other Python, if that runs Mendel and *python* is too old for Mendel; else None.
+    """
 
     interpreter: str
     python: str
     glibc: str
+    runtime: Interpreter | None = None
 
 
 @dataclass(slots=True)
@@ -182,7 +187,8 @@ def inspect(blobs: Blobs, layers: Iterable[Descriptor], environment: Mapping[str
 
 def look_inside(tree: FileTree, environment: Mapping[str, str]) -> Inside:
     """Find the interpreter and the C library in *tree*; errors as in :func:`inspect`, with all reasons."""
-    interpreter = _interpreter(tree, environment.get("PATH", _PATH).split(":"))
+    places = tuple(dict.fromkeys([*environment.get("PATH", _PATH).split(":"), "/usr/local/bin", "/usr/bin"]))
+    interpreter = _interpreter(tree, places)
     glibc = next((found for place in _LIBRARIES if (found := tree.glibc(f"{place}/libc.so.6"))), None)
     reasons = []
     if interpreter is None:
@@ -200,19 +206,33 @@ def look_inside(tree: FileTree, environment: Mapping[str, str]) -> Inside:
                 "with: mendel base"
             ),
         )
-    return Inside(interpreter=interpreter, python=interpreter.rpartition("python")[2], glibc=glibc)
+    own = Interpreter(python=interpreter.rpartition("python")[2], path=interpreter)
+    others = [Interpreter(python=path.rpartition("python")[2], path=path) for path in _interpreters(tree, places)]
+    able = [each for each in others if each.runs_mendel]
+    runtime = None if own.runs_mendel or not able else max(able, key=lambda each: _minor(each.path))
+    return Inside(interpreter=interpreter, python=own.python, glibc=glibc, runtime=runtime)
 
 
-def _interpreter(tree: FileTree, path: Iterable[str]) -> str | None:
-    for directory in dict.fromkeys([*path, "/usr/local/bin", "/usr/bin"]):
-        found = [name for name in tree.names(directory) if _PYTHON.fullmatch(name)]
-        found = [name for name in found if tree.find(f"{directory}/{name}") is not None]
+def _interpreter(tree: FileTree, directories: Sequence[str]) -> str | None:
+    """Give the interpreter that ``python3`` names in the first directory with a Python, else the newest one there."""
+    for directory in directories:
+        found = list(_interpreters(tree, [directory]))
         if not found:
             continue
         chosen = (tree.find(f"{directory}/python3") or "").rpartition("/")[2]
-        name = chosen if chosen in found else max(found, key=lambda each: int(each.rpartition(".")[2]))
-        return f"{directory.rstrip('/')}/{name}"
+        return next((path for path in found if path.rpartition("/")[2] == chosen), max(found, key=_minor))
     return None
+
+
+def _interpreters(tree: FileTree, directories: Sequence[str]) -> Iterator[str]:
+    for directory in directories:
+        for name in tree.names(directory):
+            if _PYTHON.fullmatch(name) and tree.find(f"{directory}/{name}") is not None:
+                yield f"{directory.rstrip('/')}/{name}"
+
+
+def _minor(path: str) -> int:
+    return int(path.rpartition(".")[2])
 
 
 def _stated_version(archive: tarfile.TarFile, entry: tarfile.TarInfo, name: str) -> str:

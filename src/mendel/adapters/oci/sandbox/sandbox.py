@@ -97,7 +97,7 @@ class Sandbox:
             ended, is_ready = self._without_mounts(command, environment, limit)
         if not is_ready:
             raise Unsupported(
-                f"The predictor cannot be imported in the image on this machine: {ended.tail.strip()}", remedy=_REMEDY
+                f"The predictor cannot be loaded in the image on this machine: {ended.tail.strip()}", remedy=_REMEDY
             )
         return ended
 

@@ -1,4 +1,4 @@
-"""Check that the predictor can be imported in the built image, with the image's files, user and interpreter."""
+"""Check that a server can load the predictor in the built image, with the image's files, user and environments."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mendel.adapters.oci.sandbox.sandbox import Sandbox
 from mendel.adapters.oci.sandbox.unpacked_layers import Layers, UnpackedLayers
 from mendel.errors import DeadlineExceeded, ImageNotVerified
 from mendel.images import APP, BuiltImage, ImagePart, ImagePlan, OnProgress, Platform, TaskProgress
-from mendel.images.import_command import import_command, not_verified
+from mendel.images.load_command import load_command, not_verified
 from mendel.images.manifests import parse_json
 from mendel.values import Digest
 
 
-class ImportCheck:
+class LoadCheck:
     """
-    Imports predictors in unpacked images; no predictor is constructed, so no artefact is loaded.
+    Loads predictors in unpacked images as a server does, without network.
 
     Layers outside the project are unpacked once per combination of layers and cached. An image that was verified on
     this machine is not verified again.
 
     Args:
         directory: The cache of unpacked layers.
-        limit: The maximum duration of an import.
+        limit: The maximum duration of a load.
     """
 
     def __init__(self, directory: Path, *, limit: timedelta = timedelta(minutes=2)) -> None:
@@ -38,10 +38,10 @@ class ImportCheck:
 
     def verify(self, layout: Layout, plan: ImagePlan, image: BuiltImage, *, on_progress: OnProgress) -> None:
         """
-        Import the predictor of *plan* in *image*; for another processor architecture, only report "not verified".
+        Load the predictor of *plan* in *image*; for another processor architecture, only report "not verified".
 
         Raises:
-            ImageNotVerified: The import failed; contains the end of the output.
+            ImageNotVerified: The load failed; contains the end of the output.
             Unsupported: The kernel allows neither user namespaces nor a change of root, or a program is missing.
         """
         if Platform.parse(plan.environment.platform).machine != platform.machine():
@@ -66,7 +66,7 @@ class ImportCheck:
             sum(layer.part is ImagePart.BASE for layer in image.layers) + 1
         )  # the first layer above the base creates the directories
         with self._trees.tree(layout, below, apart=len(below) - ordered) as tree, self._project(layout, above) as app:
-            self._import(plan, Sandbox(tree=tree, app=app), _environment(layout, manifest.config.digest))
+            self._load(plan, Sandbox(tree=tree, app=app), _environment(layout, manifest.config.digest))
         known.parent.mkdir(parents=True, exist_ok=True)
         known.touch()
 
@@ -82,15 +82,13 @@ class ImportCheck:
             unpack(layout, code, diff_id, scratch)
             yield scratch / str(APP).lstrip("/")
 
-    def _import(self, plan: ImagePlan, sandbox: Sandbox, environment: Sequence[str]) -> None:
+    def _load(self, plan: ImagePlan, sandbox: Sandbox, environment: Sequence[str]) -> None:
         try:
-            ended = sandbox.run(import_command(plan), environment, limit=self._limit)
+            ended = sandbox.run(load_command(plan), environment, limit=self._limit)
         except DeadlineExceeded as error:
             raise ImageNotVerified(
-                f"The import of the predictor in the image took longer than {self._limit.total_seconds():.0f} s.",
-                remedy=(
-                    "Load models in the predictor's constructor, and do not use the network while a module is imported."
-                ),
+                f"Loading the predictor in the image took longer than {self._limit.total_seconds():.0f} s.",
+                remedy="Do not use the network while a module is imported or a predictor is constructed.",
             ) from error
         if ended.status != 0:
             raise not_verified(plan, ended.tail)

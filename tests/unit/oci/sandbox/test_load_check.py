@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mendel.adapters.oci.sandbox.import_check import import_command
+from mendel.adapters.oci.sandbox.load_check import load_command
 
 WHOLE = (
     "mendel/__init__.py",
@@ -34,7 +34,7 @@ def test_a_mendel_that_is_there_only_by_name_is_none(workshop, tmp_path: Path, f
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    _, option, program, _, *wanted = import_command(workshop.plan(labels={}))
+    _, option, program, _, *wanted = load_command(workshop.plan(labels={}))
     command = [sys.executable, "-P", "-S", option, program, str(tmp_path), *wanted]
     paths = {"PYTHONPATH": str(tmp_path)}
     ended = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=30, check=False)
