@@ -311,14 +311,6 @@ class Classifier:
     rollback: dict[str, Any] = field(default_factory=dict)
     governance: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.build.isolation == "process" and self.predictor.backend == "thread":
-            raise InvalidValue(
-                "build.isolation is process, but predictor.backend is thread, which runs the predictor in Mendel's own "
-                "environment.",
-                remedy="Set build.isolation to shared, or remove predictor.backend.",
-            )
-
     @property
     def policy(self) -> dict[str, Any]:
         """The policy sections that are not empty, by name; the registry stores this mapping."""

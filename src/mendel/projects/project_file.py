@@ -166,16 +166,25 @@ def _classifier(document: YamlDocument, place: Place, key: str | None, shared: M
             place,
             remedy="Add the section with the keys module and class_name.",
         )
+    predictor = _section(document, PredictorSection, body["predictor"], (*place, "predictor"))
+    build = shared_section(Build, "build")
+    if build.isolation == "process" and predictor.backend == "thread":
+        raise document.error(
+            "build.isolation is process, but predictor.backend is thread, which runs the predictor in Mendel's own "
+            "environment.",
+            (*place, "predictor", "backend"),
+            remedy="Set build.isolation to shared, or remove predictor.backend.",
+        )
     return Classifier(
         name=_classifier_name(document, naming, place, key),
         description=_text(document, naming, "description", place) or "",
         repository=_text(document, naming, "repository", place),
-        predictor=_section(document, PredictorSection, body["predictor"], (*place, "predictor")),
+        predictor=predictor,
         api=_section(document, Api, api, (*place, "api")),
         feature_order_file=order_file,
         server=shared_section(ServerSection, "server"),
         observability=shared_section(Observability, "observability"),
-        build=shared_section(Build, "build"),
+        build=build,
         **{name: dict(_mapping(document, body.get(name), (*place, name))) for name in POLICY_SECTIONS},
     )
 

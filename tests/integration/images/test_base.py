@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +27,25 @@ PROBE = """
 import bz2, ctypes, json, lzma, multiprocessing, sqlite3, ssl, tempfile, unittest, uuid, zoneinfo
 print(json.dumps([ssl.create_default_context().cert_store_stats()["x509_ca"], tempfile.gettempdir(),
     str(zoneinfo.ZoneInfo("Europe/Vienna"))]))
+"""
+
+OLD_MODEL = """
+import sys
+
+import google.protobuf
+import sklearn
+from sklearn.linear_model import LogisticRegression
+
+
+class Toy:
+    def __init__(self):
+        assert (sys.version_info[:2], sklearn.__version__) == ((3, 9), "1.0.2")
+        assert google.protobuf.__version__ == "3.20.3"
+        self.model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+        assert self.predict([[9.0]]).tolist() == [1]
+
+    def predict(self, X):
+        return self.model.predict(X)
 """
 
 
@@ -87,21 +105,23 @@ def test_its_python_runs(need, made, tmp_path):
     assert (temporary, zone) == (str(Path("/", "tmp")), "Europe/Vienna")
 
 
-@pytest.mark.slow
-def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
+@pytest.mark.slow(seconds=60)
+def test_an_old_project_is_locked_and_built_from_the_command_line(need, tmp_path):
     """
-    `mendel lock` pins the runtime and its wheels; again it changes nothing; --check tells stale from fresh.
+    A project that needs Python 3.9, scikit-learn 1.0 and protobuf 3 is locked, built, and loads in its image.
 
-    A base image of this machine only is told, and its export has the pinned digest wherever the archive is read.
+    `mendel lock` again changes nothing; --check tells stale from fresh. A base image of this machine only is told, and
+    its export has the pinned digest wherever the archive is read.
     """
+    need("mmdebstrap")
     root = tmp_path / "project"
-    shutil.copytree(made.directory, root / ".mendel" / "base")
+    make_base(BaseRecipe(platforms=(AMD,), suite="bullseye"), Layout(root / ".mendel" / "base"), name="base")
     (root / "mlserver.yaml").write_text(
         "classifier: {name: toy}\npredictor: {module: model, class_name: Toy}\n"
         "build: {base_image: 'oci:.mendel/base'}\n"
     )
-    (root / "model.py").write_text("class Toy:\n    def predict(self, X):\n        return [0 for _ in X]\n")
-    (root / "requirements.txt").write_text("numpy\n")
+    (root / "model.py").write_text(OLD_MODEL)
+    (root / "requirements.txt").write_text("scikit-learn==1.0.2\nnumpy==1.22.4\nprotobuf==3.20.3\n")
 
     def mendel(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "mendel.app.cli", *arguments, "--path", str(root)]
@@ -112,9 +132,14 @@ def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
     assert first.returncode == 0, first.stderr
     told = json.loads(first.stdout)
     (environment,) = told["lock"]["environments"]
-    names = {pin["name"] for pin in environment["wheels"]}
-    assert {"numpy", "scikit-learn", "httptools"} < names
-    assert "mendel" not in names
+    base = environment["base"]
+    assert (base["python"], base["runtime"]["python"], base["glibc"]) == ("3.9", "3.11", "2.36")
+    of_mendel, of_project = (
+        {pin["name"]: pin["version"] for pin in environment[name]} for name in ("wheels", "project")
+    )
+    assert {"numpy", "scikit-learn", "httptools"} < of_mendel.keys()
+    assert "mendel" not in of_mendel
+    assert (of_project["scikit-learn"], "httptools" in of_project) == ("1.0.2", False)
     assert told["wheels"]["brought"] == [told["lock"]["runtime"]["wheel"]["filename"]]
     assert "oci:.mendel/base exists on this machine only" in first.stderr
     exported = mendel("base", "export", "--output", str(root / "base.tar"), "--json")
@@ -127,6 +152,9 @@ def test_a_project_is_locked_on_it_from_the_command_line(made, tmp_path):
     assert again.returncode == 0, again.stderr
     assert mendel("lock", "--check").returncode == 0
     assert json.loads(before)["environments"] == json.loads((root / "mlserver.lock").read_bytes())["environments"]
+    built = mendel("build", "--no-load", "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["verified"]
     (root / "requirements.txt").write_text("numpy\nhttpx\n")
     stale = mendel("lock", "--check")
     assert stale.returncode == 1

@@ -166,6 +166,11 @@ def test_multi_form_keeps_order_and_shares_sections(tmp_path):
             "more than 100,000",
         ),
         ("predictor: {module: a-b, class_name: M}\nclassifier: {name: m}\n", 1, "not a module name"),
+        (
+            MINIMAL.replace("}", ", backend: thread}", 1) + "build: {isolation: process}\n",
+            1,
+            "predictor.backend is thread",
+        ),
     ],
 )
 def test_refusals_name_the_line(tmp_path, text, line, says):
