@@ -77,6 +77,8 @@ class PredictorDescriptor:
         response: The conversion of the model's return value to an answer.
         other_libraries: The libraries whose installed version differs from the version that wrote the model.
         acceleration: None where ``serving.accelerate`` is ``off``.
+        answers: The v2 datatype and shape of the predictions and, if there are any, of the probabilities, where they
+            are known before the first call; else empty.
     """
 
     class_name: str
@@ -92,6 +94,7 @@ class PredictorDescriptor:
     response: ResponseFormat = field(default_factory=ResponseFormat)
     other_libraries: tuple[LibraryVersion, ...] = ()
     acceleration: Acceleration | None = None
+    answers: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def with_contract(self, contract: InputContract | None, names: tuple[str, ...] | None) -> PredictorDescriptor:
         """

@@ -88,7 +88,8 @@ def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
     """
     Give the outputs of a version, with the datatypes and shapes of its answer to the input example.
 
-    Without an input example the datatype of ``predict`` follows from the classes; a model without classes is FP64.
+    Without an input example they are those that the descriptor knows; else the datatype of ``predict`` follows from the
+    classes, and a model without classes is FP64.
     """
     answered, descriptor = version.artifact.answered, version.artifact.descriptor
     if answered is not None and answered.predictions:
@@ -96,6 +97,9 @@ def output_specs(version: LoadedVersion) -> tuple[TensorSpec, ...]:
         if answered.probabilities is not None:
             tensors.append(_probabilities(answered.probabilities))
         return tuple(TensorSpec(tensor.name, tensor.datatype, (-1, *tensor.shape[1:])) for tensor in tensors)
+    if descriptor.answers:
+        named = zip((PREDICT, PROBA), descriptor.answers, strict=False)
+        return tuple(TensorSpec(name, datatype, shape) for name, (datatype, shape) in named)
     classes = descriptor.classes
     predictions = TensorSpec(PREDICT, "FP64" if classes is None else datatype_of(classes), (-1,))
     if not descriptor.proba:

@@ -62,6 +62,20 @@ def test_null_and_columns_of_one_are_taken(load, scripted):
 
 
 @pytest.mark.parametrize(
+    ("datatype", "shape", "announced"),
+    [("INT32", [-1, 1], ("INT64", (-1,))), ("FP32", [-1, 3], ("FP64", (-1, 3))), ("UINT8", [-1], ("INT64", (-1,))),
+     ("BOOL", [-1], ("BOOL", (-1,)))],
+)  # fmt: skip
+def test_the_announced_outputs_are_those_of_mendels_answers(load, scripted, datatype, shape, announced):
+    """Mendel's own metadata tell the datatype and the shape in which it passes the server's answers on."""
+    server = scripted()
+    told = server.routes["/v2/models/m"][2]
+    outputs = [{"name": "label", "datatype": datatype, "shape": shape}]
+    server.answers({**told, "outputs": outputs}, path="/v2/models/m")
+    assert load(server.address).descriptor.answers == (announced,)
+
+
+@pytest.mark.parametrize(
     ("status", "error", "told"),
     [
         (400, ModelFailed, "answered HTTP 400: feature b is null"),

@@ -110,12 +110,14 @@ def test_the_columns_come_from_the_metadata(peer, load, door):
     assert announced_task(told) == "classification"
     backend = load(peer.address(door), model="classes")
     assert backend.descriptor.contract.names == signature.names
+    assert backend.descriptor.answers == (("BYTES", (-1,)), ("FP64", (-1, 2)))
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_lists_are_answers_too(peer, load, door):
     """A model that gives several numbers per row gives lists."""
     backend = load(peer.address(door), model="numbers")
+    assert backend.descriptor.answers == (() if door == "zmq" else (("FP64", (-1, 2)),))
     rows = frame_of(Table({"x0": np.array([1.0, 0.0]), "x1": np.array([1.0, 2.0])}), None)
     assert backend.predict(rows, soon()).predictions == [[3.0, 0.75], [4.0, 0.5]]
 

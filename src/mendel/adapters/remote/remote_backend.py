@@ -126,6 +126,7 @@ class _Description:
             width=_CALLS_PER_SERVER * len(servers.all),
             proba=self._first.proba,
             adapter="auto" if named else "ndarray",
+            answers=self._first.answers,
         )
 
 

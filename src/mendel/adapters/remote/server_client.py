@@ -15,6 +15,7 @@ from mendel.serving import PREDICT, RemoteAddress, Tensor, TensorSpec
 PROBABILITIES: Final = ("predict_proba", "probabilities", "output_probability")
 """The names of the outputs that are taken as probabilities of the classes, if a server has another output too."""
 LONGEST_TEXT: Final = 300
+_ANSWERED: Final = {"INT": "INT64", "UINT": "INT64", "FP": "FP64"}
 
 
 class NoAnswer(Exception):
@@ -47,7 +48,11 @@ class Busy(NoAnswer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """The inputs and outputs of a model as a server announces them; without ``inputs`` if the protocol has no names."""
+    """
+    The inputs and outputs of a model as a server announces them.
+
+    Over a protocol that does not tell them, there are no ``inputs``, and the datatypes of ``outputs`` are empty.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -56,6 +61,26 @@ class Announced:
     def proba(self) -> bool:
         """Whether one of several outputs gives probabilities."""
         return probability_output([spec.name for spec in self.outputs]) is not None
+
+    @property
+    def answers(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """
+        The v2 datatype and shape of predictions and probabilities in Mendel's own answers; empty if unknown.
+
+        Whole numbers of any width are INT64 there, numbers of any precision FP64; an axis of length 1 is dropped.
+        """
+        specs = {spec.name: spec for spec in self.outputs}
+        if not specs or not all(spec.datatype for spec in self.outputs):
+            return ()
+        names = list(specs)
+        wanted = (prediction_output(names), probability_output(names))
+        return tuple(_answered(specs[name]) for name in wanted if name is not None)
+
+
+def _answered(spec: TensorSpec) -> tuple[str, tuple[int, ...]]:
+    kind = next((known for prefix, known in _ANSWERED.items() if spec.datatype.startswith(prefix)), spec.datatype)
+    tail = spec.shape[1:]
+    return kind, (-1, *(() if tail == (1,) else tail))
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class ZmqClient:
             if name == self._model.model:
                 endpoints = model.get("endpoints", []) if isinstance(model, dict) else []
                 names = [PREDICT, *([PROBA] if PROBA in endpoints else [])]
-                return Announced(inputs=(), outputs=tuple(TensorSpec(name, "BYTES", (-1,)) for name in names))
+                return Announced(inputs=(), outputs=tuple(TensorSpec(name, "", (-1,)) for name in names))
         raise Refused(f"it has no model {self._model.model!r}")
 
     def unready(self, attempt: Attempt) -> str | None:
