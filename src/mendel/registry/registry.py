@@ -27,6 +27,7 @@ class Registry:
         artifacts: Stores the files of versions.
         clock: Gives the current time.
         new_id: Makes ids for events, and for registrations without an idempotency key.
+        builds: Whether servers may make the environments of versions (``serving.environments``).
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Registry:
         clock: Clock,
         new_id: NewId,
         presence: PresenceOf = presence_at,
+        *,
+        builds: bool = False,
     ) -> None:
         transactions, locks = RegistryTransactions(unit, new_id), ModelLocks()
         self.versions = Versions(transactions, artifacts, clock, locks)
-        self.lifecycle = Lifecycle(transactions, clock)
+        self.lifecycle = Lifecycle(transactions, clock, builds=builds)
         self.parity = ParityRecords(transactions, clock)
         self.performance = Performance(transactions, clock, presence)
         self.policies = Policies(transactions, clock)

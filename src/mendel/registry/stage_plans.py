@@ -62,12 +62,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelState:
-    """The facts about one model that plans are made from, read in one transaction."""
+    """
+    The facts about one model that plans are made from, read in one transaction.
+
+    ``builds`` is True when servers may make the environments of versions (``serving.environments``).
+    """
 
     deployment: Deployment
     versions: Mapping[int, VersionRecord]
     tenures: tuple[ProductionPeriod, ...]
     policy: PolicyDocument
+    builds: bool = False
 
     @property
     def serving(self) -> VersionRecord | None:
@@ -212,7 +217,8 @@ def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime
     require_transition(target.stage, Stage.PRODUCTION)
     if refusals := signature_refusals(target, serving):
         raise PromotionRefused(f"{target.ref} cannot return to production: {refusals[0]}", reasons=refusals)
-    require_same_code(target, serving)
+    if target.carries_code or not serving.carries_code:  # else: the servers hosted the code of *target* before
+        require_same_code(target, serving, builds=state.builds)
     deployment = replace(
         state.deployment,
         generation=state.deployment.generation + 1,
@@ -306,7 +312,14 @@ def _admitted(
     parent = candidate.parent
     known = None if parent is None or parent.model != candidate.model else state.versions.get(parent.number)
     return admit(
-        candidate, serving=state.serving, parent=known, policy=state.policy, gate=gate, override=override, now=now
+        candidate,
+        serving=state.serving,
+        parent=known,
+        policy=state.policy,
+        gate=gate,
+        override=override,
+        now=now,
+        builds=state.builds,
     )
 
 

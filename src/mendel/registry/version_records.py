@@ -206,6 +206,8 @@ class VersionRecord:
     data_digest: Digest | None = None
     code_digest: Digest | None = None
     lock_digest: Digest | None = None
+    carries_code: bool = False
+    locked: bool = False
     release_tag: str | None = None
     image: VersionImage | None = None
     project: ProjectSource | None = None
@@ -282,4 +284,6 @@ class VersionRecord:
             training_fingerprint=self.training_fingerprint,
             image_digest=None if self.image is None else self.image.digest,
             accepted_difference=None if self.accepted is None else self.accepted.id,
+            carries_code=self.carries_code,
+            locked=self.locked,
         )

@@ -190,6 +190,8 @@ def version_record(
         idempotency_key=pending.idempotency_key,
         code_digest=request.code_digest,
         lock_digest=request.lock_digest,
+        carries_code=mlmodel.carries_project,
+        locked=mlmodel.locked,
         release_tag=request.release_tag or (None if request.image is None else request.image.release_tag),
         image=request.image,
         project=request.project,

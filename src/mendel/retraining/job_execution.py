@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mendel.drift import LabelledOutcomes, evaluate_quality
-from mendel.errors import InvalidInput, MendelError
+from mendel.errors import BuildRefused, InvalidInput, MendelError
+from mendel.images import LOCK_FILE, WHEELS_DIRECTORY, Lock, select_files
 from mendel.projects import Project, load_project
 from mendel.retraining.job_orders import JobOrder, JobOutcome, artifact_directory, predictions_file, table_file
 from mendel.retraining.ports import OnProgress, Progress
@@ -37,12 +38,15 @@ from mendel.serving import (
     take_probe_of_artifact,
     write_artifact,
 )
-from mendel.values import Measured, Table
+from mendel.values import Digest, Measured, Table
 from mendel.values.data_frames import as_table
 from mendel.values.parity import ParityReport
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_UNREAD: Final = Digest(f"sha256:{0:064}")
+"""The digest of files of which only the names matter."""
 
 FindFunction = Callable[[str], Callable[..., Any]]
 """Finds the project's function by ``module:name``; raises InvalidInput if it does not exist."""
@@ -99,7 +103,7 @@ def _train(order: JobOrder, find_function: FindFunction, on_progress: OnProgress
     on_progress(Progress(doing="measuring"))
     metrics = {} if order.holdout is None else _metrics(model, _training_frame(order.holdout, order), order)
     on_progress(Progress(doing="writing"))
-    _write(model, frame, order)
+    _write(model, frame, order, on_progress)
     return JobOutcome(rows=len(frame), metrics=metrics, seconds=seconds)
 
 
@@ -139,7 +143,7 @@ def _metrics(model: Any, holdout: pd.DataFrame, order: JobOrder) -> dict[str, fl
     return {name: found.value for name, found in quality.metrics.items() if isinstance(found, Measured)}
 
 
-def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
+def _write(model: Any, frame: pd.DataFrame, order: JobOrder, on_progress: OnProgress) -> None:
     import joblib  # noqa: PLC0415 - only where a model is written
 
     directory = artifact_directory(Path(order.output))
@@ -148,17 +152,46 @@ def _write(model: Any, frame: pd.DataFrame, order: JobOrder) -> None:
     expected = frame if order.reference is None else _read(order.reference)
     features = frame.drop(columns=order.target)
     classes = getattr(model, "classes_", None)
+    project = load_project(Path(order.project or "."))
+    files = _served_files(project, order.classifier, on_progress)
     trained = TrainedClassifier(
-        name=order.classifier, task=order.task, classes=None if classes is None else tuple(classes.tolist())
+        name=order.classifier,
+        task=order.task,
+        classes=None if classes is None else tuple(classes.tolist()),
+        files=files,
+        locked=order.locked and bool(files),
     )
     write_artifact(
         trained,
         directory,
-        project=load_project(Path(order.project or ".")),
+        project=project,
         signature=infer_signature(features, model.predict(features.head(1))),
         task=order.task,
         training=expected[list(features.columns)],
     )
+
+
+def _served_files(project: Project, classifier: str, on_progress: OnProgress) -> dict[str, Path]:
+    """
+    Give the files that a server needs: those of the classifier's image, and the locked wheels that the project holds.
+
+    None when no image can be built; the reasons are told as progress.
+    """
+    try:
+        selection = select_files(project, project.classifier(classifier), project.root, hash_file=lambda _: _UNREAD)
+    except BuildRefused as error:
+        on_progress(Progress(doing=f"leaving the code out of the version: {' '.join(error.reasons)}"))
+        return {}
+    files = {file.path: file.source for file in (*selection.code, *selection.artifacts)}
+    return {**files, **_held_wheels(project, classifier)}
+
+
+def _held_wheels(project: Project, classifier: str) -> dict[str, Path]:
+    file = project.root / LOCK_FILE
+    locked = Lock.parse(file.read_bytes(), path=str(file)).environments if file.is_file() else ()
+    pins = (pin for env in locked if classifier in env.classifiers for pin in env.wheels)
+    names = {f"{WHEELS_DIRECTORY}/{pin.filename}" for pin in pins}
+    return {name: project.root / name for name in names if (project.root / name).is_file()}
 
 
 @dataclass(frozen=True, slots=True)

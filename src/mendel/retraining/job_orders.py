@@ -38,6 +38,7 @@ class JobOrder:
     Attributes:
         kind: ``load``, ``train``, ``replay`` or ``parity``; the other fields depend on the kind.
         project: The exported directory of the project's release; None for a model without a project.
+        locked: Whether the job runs in the environment of the release's lock.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class JobOrder:
     until: str = ""
     artifacts: tuple[str, ...] = ()
     project: str | None = None
+    locked: bool = False
 
     def __str__(self) -> str:
         return f"The {self.kind} job" + (f" of {self.classifier}" if self.classifier else "")
@@ -162,7 +164,7 @@ def replay_result(job: ReplayJob, outcome: JobOutcome) -> ReplayResult:
 
 def finished(order: JobOrder) -> JobOutcome | None:
     """
-    Read the outcome if the same job already ended in this output directory, else None; limits may differ.
+    Read the outcome if the same job already ended in this output directory, else None; limits and packages may differ.
 
     Raises:
         AlreadyExists: Another job has used the output directory.
@@ -171,7 +173,7 @@ def finished(order: JobOrder) -> JobOutcome | None:
     if not (output / _OUTCOME_FILE).is_file():
         return None
     former = from_json((output / ORDER_FILE).read_bytes(), JobOrder)
-    if replace(former, memory_bytes=order.memory_bytes) != order:
+    if replace(former, memory_bytes=order.memory_bytes, locked=order.locked) != order:
         raise AlreadyExists(
             f"The directory {output} already contains the output of another job.",
             remedy="Give each job a different output directory.",

@@ -21,10 +21,13 @@ class CodeSource:
     Attributes:
         project: The project's directory in a checkout or bare repository on this machine.
         revision: A release tag or a commit; the working tree is never used.
+        locked: Whether jobs with the project's function run with the packages of the release's lock; None means with
+            them if this machine can provide them. Other jobs run with the packages of their versions.
     """
 
     project: Path
     revision: str
+    locked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

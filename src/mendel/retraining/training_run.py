@@ -409,7 +409,7 @@ def _source(version: VersionRecord) -> CodeSource:
     if not directory.is_dir():
         remedy = "Clone the repository to this machine and register a version from the clone."
         raise Conflict(f"The repository {project.repository} of {version.ref} is not on this machine.", remedy=remedy)
-    return CodeSource(project=directory, revision=tag)
+    return CodeSource(project=directory, revision=tag, locked=version.locked)
 
 
 def _rows(collected: Collected) -> Payload:

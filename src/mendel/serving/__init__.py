@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mendel.serving.acceleration.proof import accelerated
     from mendel.serving.artifact_loading import load_predictor, require_digest
     from mendel.serving.artifact_writer import check_predictor, outputs_of, take_probe_of_artifact, write_artifact
+    from mendel.serving.carried_project import CARRIED, project_of
     from mendel.serving.csv_rows import parse_csv
     from mendel.serving.entities import (
         AnswerMetadata,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         Backend,
         BreakerView,
         CounterSlots,
+        Environments,
         LoadBackend,
         PredictionSink,
         RepositoryControl,
@@ -97,6 +99,7 @@ else:
 
 __all__ = [
     "ARTIFACT",
+    "CARRIED",
     "FLAVOURS",
     "PREDICT",
     "PROBA",
@@ -108,6 +111,7 @@ __all__ = [
     "CarriedVersion",
     "Check",
     "CounterSlots",
+    "Environments",
     "Frame",
     "ImageIdentity",
     "InferenceAnswer",
@@ -176,6 +180,7 @@ __all__ = [
     "parse_plain",
     "plain_answer",
     "predict_example",
+    "project_of",
     "read_json",
     "read_mlmodel",
     "read_probe",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mendel.errors import DigestMismatch, ModelNotLoadable
 from mendel.projects import Project
+from mendel.serving.carried_project import project_of
 from mendel.serving.flavours.flavour_table import flavour_of
 from mendel.serving.input_contract import Container, InputContract, read_contract
 from mendel.serving.mlmodel import Mlmodel, read_mlmodel
@@ -72,7 +73,7 @@ def load_without_contract(directory: Path, mlmodel: Mlmodel, project: Project | 
     Raises:
         ModelNotLoadable: As for :func:`load_predictor`.
     """
-    flavour = flavour_of(mlmodel)
+    flavour, project = flavour_of(mlmodel), project_of(directory, mlmodel, project)
     differing = differing_libraries(mlmodel.libraries)
     try:
         with packed_code_opened(directory, mlmodel):

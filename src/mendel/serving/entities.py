@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from mendel.serving.response_format import Body
-from mendel.values import Digest, ExternalServer, ModelName, VersionUuid
+from mendel.values import Digest, ExternalServer, ModelName, ServedVersion, VersionUuid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +81,20 @@ class InferenceCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageIdentity:
-    """The image that a server runs in: its release tag, git commit and manifest digest; None for unknown parts."""
+    """
+    The image that a server runs in: its release tag, git commit and manifest digest, and the digest of its lock.
+
+    None for unknown parts.
+    """
 
     tag: str | None = None
     commit: str | None = None
     digest: str | None = None
+    lock: str | None = None
 
     @property
     def document(self) -> dict[str, str]:
-        """The known parts by name, without those that are None."""
+        """Tag, commit and digest by name, without those that are None."""
         known = {"tag": self.tag, "commit": self.commit, "digest": self.digest}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -99,14 +104,24 @@ class ServerIdentity:
     """
     The project, code and image of a server, for the metadata of its answers.
 
-    ``git_commit`` is the commit of the hosted project; ``tool_version`` and ``tool_commit`` are those of Mendel.
+    ``git_commit`` is the commit of the hosted project, and ``release`` its release tag, None if unknown;
+    ``tool_version`` and ``tool_commit`` are those of Mendel.
     """
 
     project: str | None = None
     git_commit: str | None = None
+    release: str | None = None
     tool_version: str | None = None
     tool_commit: str | None = None
     image: ImageIdentity | None = None
+
+    def hosts_code_of(self, served: ServedVersion) -> bool:
+        """Whether a version without its own code can run here; True if a release is unknown."""
+        return self.release is None or served.release_tag in {None, self.release}
+
+    def commit_of(self, served: ServedVersion) -> str | None:
+        """Give the commit of the code that *served* runs; None if unknown."""
+        return self.git_commit if not served.carries_code or served.release_tag == self.release else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import structlog
 
 from mendel.errors import MendelError, ModelError, ModelNotFound, NeedsNewImage, NotReady
 from mendel.serving.artifact_loads import ArtifactLoads, Fetch
-from mendel.serving.entities import BackendPlace, ImageIdentity, LoadKey, RefusedLoad
+from mendel.serving.entities import BackendPlace, LoadKey, RefusedLoad, ServerIdentity
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.memory_budget import NoRoom, Resident, make_room
 from mendel.serving.metrics import LOAD_TIME, LOADED, Histogram, series
@@ -461,7 +461,8 @@ class LoadedDeployments:
         there = None if old is None else old.versions.get(number)
         if there is not None and there.served.artifact_digest == served.artifact_digest:
             return there
-        _check_swappable(old, served, self._context.identity.image)
+        fixed = self._context.policy.environments == "fixed"
+        _check_swappable(old, served, self._context.identity, fixed=fixed)
         return await self._load(desired.deployment.model, served, fetch)
 
     async def _load(self, model: ModelName, served: ServedVersion, fetch: Fetch) -> LoadedVersion:
@@ -516,8 +517,26 @@ def _added(versions: Mapping[int, LoadedVersion], to: LoadedDeployment | None) -
     return tuple(version for version in versions.values() if id(version) not in held)
 
 
-def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image: ImageIdentity | None) -> None:
-    """Raise NeedsNewImage when version *served* needs other code or dependencies than this server runs."""
+def _check_swappable(
+    old: LoadedDeployment | None, served: ServedVersion, server: ServerIdentity, *, fixed: bool
+) -> None:
+    """
+    Raise NeedsNewImage when this server lacks the code or the environment of version *served*.
+
+    Args:
+        fixed: Whether the server may make no environments; a version that was trained with the packages of its lock
+            then needs an image with that lock.
+    """
+    image, lock = server.image, served.lock_digest
+    if served.carries_code:
+        if fixed and served.locked and (lock is None or lock != (None if image is None else image.lock)):
+            raise NeedsNewImage(
+                f"Version {served.number} needs the packages of its lock; this server does not have them, and "
+                "makes no environments (serving.environments: fixed).",
+                release=served.release_tag,
+                remedy=f"Deploy an image of {served.release_tag or 'its release'}.",
+            )
+        return
     built = None if image is None else image.tag
     if served.flavor == _OF_PROJECT and built is not None and served.release_tag not in {None, built}:
         raise NeedsNewImage(
@@ -526,8 +545,15 @@ def _check_swappable(old: LoadedDeployment | None, served: ServedVersion, image:
             release=served.release_tag,
             remedy=f"Deploy an image of {served.release_tag}.",
         )
-    running = None if old is None else next(iter(old.versions.values()), None)
+    loaded = () if old is None else tuple(old.versions.values())
+    running = next((version for version in loaded if not version.served.carries_code), None)
     if running is None:
+        if loaded and not server.hosts_code_of(served):
+            raise NeedsNewImage(
+                f"Version {served.number} belongs to release {served.release_tag}; this server hosts {server.release}.",
+                release=served.release_tag,
+                remedy=f"Start the server with the code of {served.release_tag}, or deploy its image.",
+            )
         return
     before = (running.served.code_digest, running.served.lock_digest)
     if before != (served.code_digest, served.lock_digest):

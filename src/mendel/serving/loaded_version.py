@@ -333,7 +333,7 @@ class LoadedVersion:
             "classifier": str.__str__(self.ref.model),
             "predictor_class": descriptor.class_name,
             "predictor_module": descriptor.module,
-            "git_commit": server.git_commit,
+            "git_commit": server.commit_of(served),
             "git_tag": served.release_tag,
             "model_version": label_of(served),
             "model_uuid": str.__str__(served.uuid) if is_registered(served) else None,

@@ -15,6 +15,7 @@ import base64
 import importlib
 import inspect
 import json
+import logging
 import math
 import os
 import pickle
@@ -47,6 +48,8 @@ NANOS = "M8[ns]"
 WHOLE_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 LONGEST_TEXT = 500
 _LONGEST_DETAIL = 2000
+_MOST_LOG_LINES = 100
+"""The number of lines that a model may log per second."""
 _PR_SET_PDEATHSIG = 1
 _LENGTHS = struct.Struct(">IQ")
 _BY_NAME = frozenset({"ColumnTransformer", "FunctionTransformer"})
@@ -372,7 +375,7 @@ class _Model:
             "arrays_alike": bool(given) and answers_arrays_alike(self.model),
             **self.facts,
         }
-        self.word = json.dumps({"loaded": _builtin(self.facts)}).encode("ascii") + b"\n"
+        self.word = _line({"loaded": _builtin(self.facts)})
         self.turns = _Turns(order.get("width") or self.facts["width"], order["call_limit"])
 
 
@@ -661,6 +664,96 @@ def _places(error: BaseException) -> str:
     return " < ".join(reversed(found[-6:]))
 
 
+# What the model logs
+
+
+class _Parent:
+    """
+    Sends lines to the parent: what became of the load, and what the model logs.
+
+    A log line is dropped if the parent does not read, and beyond a number of lines per second.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._second, self._lines, self._dropped = 0, 0, 0
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        """Make a new lock: in a process that the model forks, another thread may hold the old one for ever."""
+        self._lock = threading.RLock()
+
+    def tell(self, line: bytes) -> None:
+        with self._lock:
+            self._control.sendall(line)
+
+    def log(self, level: str, event: str, **more: object) -> None:
+        with self._lock:
+            second = int(time.monotonic())
+            if second != self._second:
+                self._second, self._lines = second, 0
+            self._lines += 1
+            if self._lines > _MOST_LOG_LINES:
+                self._dropped += 1
+                return
+            dropped = {"dropped": self._dropped} if self._dropped else {}
+            line = _line({"log": level, "event": event[:_LONGEST_DETAIL], **more, **dropped})
+            try:
+                sent = self._control.send(line, socket.MSG_DONTWAIT)
+                self._dropped = 0
+                if sent < len(line):
+                    self._control.sendall(line[sent:])
+            except BlockingIOError:
+                self._dropped += 1
+            except OSError:  # the parent has ended, and this process ends, too
+                return
+
+    def log_error(self, event: str, error: BaseException | None) -> None:
+        fault = {} if error is None else {"fault": _kinds(error), "at": _places(error)}
+        self.log("error", event, **fault)
+
+    def take_logs(self, level: int) -> None:
+        """
+        Send log records, warnings and unhandled exceptions of the model to the parent.
+
+        Of a warning and an exception only the type and the place are sent, because the text may quote a caller.
+        """
+        root = logging.getLogger()
+        root.handlers[:] = [_ToParent(self)]
+        root.setLevel(level)
+        sys.excepthook = lambda _, error, __: self.log_error("crashed", error)
+        threading.excepthook = lambda end: self.log_error("thread_crashed", end.exc_value)
+        sys.unraisablehook = lambda found: self.log_error("exception_ignored", found.exc_value)
+
+        def warned(_message: object, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+            self.log("warning", "python_warning", fault=category.__name__, at=f"{os.path.basename(filename)}:{lineno}")
+
+        warnings.showwarning = warned  # type: ignore[assignment]
+
+
+class _ToParent(logging.Handler):
+    """Sends log records to the parent, exceptions as type and place."""
+
+    def __init__(self, parent: _Parent) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            event = record.getMessage()
+        except Exception:  # noqa: BLE001 - the caller's arguments do not fit its template
+            event = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        error = record.exc_info[1] if record.exc_info else None
+        fault = {} if error is None else {"fault": _kinds(error), "at": _places(error)}
+        level = logging.getLevelName(min(50, max(10, record.levelno // 10 * 10))).lower()
+        self._parent.log(level, event, logger=record.name, **fault)
+
+
+def _line(told: Mapping[str, Any]) -> bytes:
+    return json.dumps(told).encode("ascii") + b"\n"
+
+
 def resident_bytes(process: str) -> int | None:
     """Give the resident memory of a process in bytes; None if the system does not report it (Linux does)."""
     try:
@@ -688,15 +781,17 @@ def main(arguments: Sequence[str]) -> None:
     if not ordered:  # the parent has ended or needs the process no longer
         return
     order = json.loads(ordered)
+    parent = _Parent(control)
+    parent.take_logs(order["log_level"])
     _prepare(order)
-    loaded = _loaded(order, control)
+    loaded = _loaded(order, parent)
     if loaded is None:
         return
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(order["address"])
     listener.listen(128)
     threading.Thread(target=_accept, args=(listener, loaded), daemon=True).start()
-    control.sendall(loaded.word)
+    parent.tell(loaded.word)
     told = lines.readline()  # empty when the parent has ended
     if told:
         _close(loaded.model)
@@ -724,7 +819,7 @@ def _prepare(order: Mapping[str, Any]) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
 
 
-def _loaded(order: Mapping[str, Any], control: socket.socket) -> _Model | None:
+def _loaded(order: Mapping[str, Any], parent: _Parent) -> _Model | None:
     try:
         return _Model(order)
     except NotLoadable as error:
@@ -743,7 +838,7 @@ def _loaded(order: Mapping[str, Any], control: socket.socket) -> _Model | None:
             "detail": f"{type(error).__name__}: {error}"[:_LONGEST_DETAIL],
             "remedy": "",
         }
-    control.sendall(json.dumps({"failed": failed}).encode("ascii") + b"\n")
+    parent.tell(_line({"failed": failed}))
     return None
 
 

@@ -38,8 +38,10 @@ class ServingPolicy:
         repository_control: ``explicit`` lets callers load and unload models; ``off`` refuses such requests.
         model_roots: The directories below which callers may load models by path; empty refuses every path.
         backend: Where models run: ``process`` gives each version a process of its own, which a crash or a hang cannot
-            leave; ``thread`` runs them in the worker processes; ``auto`` is ``thread``. ``predictor.backend`` in the
-            mlserver.yaml of a project goes before this setting.
+            leave; ``thread`` runs them in the worker processes; ``auto`` gives a process to the code of projects and
+            threads to other models. ``predictor.backend`` in the mlserver.yaml of a project goes before this setting.
+        environments: ``build`` makes the Python environment of a version that was trained in the environment of its
+            release's lock; ``fixed``, the setting of images, runs only versions with the lock of the image.
         model_python: The Python that runs the models' own processes, for example that of a virtual environment; it
             needs numpy and what the models need, but not Mendel. None means the Python of the server.
         model_memory_bytes: The largest resident memory of a model's own process, which is ended and started again when
@@ -65,6 +67,7 @@ class ServingPolicy:
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"
+    environments: Literal["build", "fixed"] = "build"
     model_python: str | None = None
     model_memory_bytes: int | None = None
     accelerate: Literal["off", "onnx"] = "off"

@@ -93,6 +93,36 @@ class LoadBackend(Protocol):
         """
 
 
+class Environments(Protocol):
+    """
+    Python environments for artefacts that contain their project's code and lock.
+
+    Only an artefact that was trained in the environment of its lock gets such an environment, so that a model always
+    runs with the packages that trained it.
+    """
+
+    def python_of(self, directory: Path) -> str | None:
+        """
+        Give the interpreter for the artefact in *directory*; None means the interpreter of the server.
+
+        Raises:
+            NeedsNewImage: The artefact needs an environment that this server does not have.
+            ModelNotLoadable: The artefact or its lock cannot be read.
+        """
+
+    def make(self, directory: Path) -> None:
+        """
+        Make the environment of the artefact in *directory*, if it needs one that this server may make and lacks.
+
+        Blocks, up to minutes; two calls for equal locks make one environment, also from several processes.
+
+        Raises:
+            NeedsNewImage: This machine has no Python of the version that the lock names.
+            ModelNotLoadable: The artefact or its lock cannot be read.
+            MendelError: A package cannot be fetched or unpacked.
+        """
+
+
 class PredictionSink(Protocol):
     """
     The prediction log, usually a spool on disk. Predictions are written before the answer is sent.

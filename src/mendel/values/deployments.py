@@ -73,7 +73,8 @@ class ServedVersion:
 
     ``image_digest`` is the digest of the image that the registry recorded for the version, even when the version is
     served without an image. ``accepted_difference`` is the digest of the differences between served answers and the
-    model's own answers that a person accepted.
+    model's own answers that a person accepted. ``carries_code`` is True when the artefact contains the files of the
+    release, and ``locked`` when the model was also trained in the environment of the release's lock.
     """
 
     number: int
@@ -89,6 +90,8 @@ class ServedVersion:
     training_fingerprint: str | None = None
     image_digest: Digest | None = None
     accepted_difference: str | None = None
+    carries_code: bool = False
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

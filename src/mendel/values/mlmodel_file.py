@@ -58,6 +58,16 @@ class Mlmodel:
         return _text(self.flavors.get(_OF_PROJECT), "classifier")
 
     @property
+    def carries_project(self) -> bool:
+        """Whether the artefact contains the files of the project's release, so that no server must host the project."""
+        return bool(self.flavors.get(_OF_PROJECT, {}).get("project"))
+
+    @property
+    def locked(self) -> bool:
+        """Whether the model was trained in the environment of the lock that the artefact contains."""
+        return self.carries_project and bool(self.flavors[_OF_PROJECT].get("locked"))
+
+    @property
     def libraries(self) -> dict[str, str]:
         """The versions of Python (key ``python``) and of the libraries that wrote the artefact, by distribution."""
         return {

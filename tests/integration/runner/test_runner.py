@@ -15,12 +15,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.integration.runner.conftest import TAG
 
-from mendel.errors import RunnerFailed, RunnerLimit
+from mendel.app.images.environments import LockEnvironments
+from mendel.errors import NeedsNewImage, RunnerFailed, RunnerLimit
 from mendel.gates import latency_ratio
-from mendel.retraining import Limits, Progress
+from mendel.retraining import CodeSource, Limits, Progress
+from mendel.serving import read_mlmodel
 from mendel.values import Measured
 from mendel.values.directory_trees import tree_digest
+from mendel.values.parity import ParityStatus
+from support.locks import lock_of
+from support.wheels import wheel
 
 
 def alive(pid: int) -> bool:
@@ -197,3 +203,29 @@ def test_a_row_with_nulls_replays_as_served(bench, digits):
     trained = bench.runner().train(bench.train("naughty:telling", holdout=None))
     frame[:50].to_parquet(bench.work / "holdout.parquet", index=False)
     assert bench.runner().replay(bench.replay(trained.artifact)).rows == 50
+
+
+def test_a_release_with_a_lock_is_trained_and_replayed_with_its_packages(bench, tmp_path):
+    """The version carries the release's files and says so; versions of different packages are not compared."""
+    cache, clone = tmp_path / "cache", tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(bench.project), str(clone)], check=True, capture_output=True)
+    (clone / "locked.py").write_text("import answering\n\nfrom naughty import telling as train\n", encoding="utf-8")
+    answering = wheel("answering", "1.0", files={"answering.py": b""})
+    lock = lock_of(cache, [answering], classifier="digits-parity")
+    (clone / "mlserver.lock").write_text(lock.as_text(), encoding="utf-8")
+    author = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
+    for arguments in (["add", "-A"], ["commit", "-q", "-m", "locked"]):
+        subprocess.run(["git", "-C", str(clone), *author, *arguments], check=True, capture_output=True)
+    runner = bench.runner(environments=LockEnvironments(cache, builds=True))
+    source = CodeSource(project=clone, revision="HEAD")
+    trained = runner.train(bench.train("locked:train", "locked", source=source)).artifact
+    assert read_mlmodel(trained).locked
+    carried = {path.relative_to(trained / "project").as_posix() for path in (trained / "project").rglob("*.*")}
+    assert {"mlserver.yaml", "mlserver.lock", "model.py", "features.json"} <= carried
+    assert "naughty.py" not in carried, "the model needs no other training function"
+    assert runner.replay(bench.replay(trained, source=source)).versions[0].parity.status is ParityStatus.PASSED
+    unlocked = CodeSource(project=bench.project, revision=TAG, locked=False)
+    other = runner.train(bench.train("naughty:telling", "unlocked", source=unlocked)).artifact
+    assert not read_mlmodel(other).locked
+    with pytest.raises(NeedsNewImage, match="different packages"):
+        runner.replay(bench.replay(trained, other, output="both"))

@@ -134,8 +134,13 @@ class Hub:
                 return 204, b""
         return 404, b""
 
-    def deploy(self, *versions, model="credit", production=None, restart_epoch=None):
-        """Make a new generation of *model* with the versions numbered 1, 2, ...; the last in production."""
+    def deploy(self, *versions, model="credit", production=None, restart_epoch=None, locks=()):
+        """
+        Make a new generation of *model* with the versions numbered 1, 2, ...; the last in production.
+
+        Args:
+            locks: The digests of their locks, for versions that carry their code.
+        """
         numbered = dict(enumerate(versions, start=1))
         old = next((m.deployment for m in self.state.models if m.deployment.model == model), None)
         generation = 1 if old is None else old.generation + 1
@@ -155,6 +160,9 @@ class Hub:
                 signature=None,
                 task="classification",
                 registered_at=datetime(2026, 1, 1, tzinfo=UTC),
+                lock_digest=locks[number - 1] if locks else None,
+                carries_code=bool(locks),
+                locked=bool(locks),
             )
             for number, digest in numbered.items()
         )

@@ -127,12 +127,12 @@ def test_flags_stand_above_the_file_and_their_defaults_do_not(alone, project):
     write(project, f"server: {{host: 127.0.0.1, port: {taken}, workers: 2, log_level: WARNING}}")
     server = alone(port=None, MENDEL_SERVING__WORKERS=None).ready()
     assert server.port == taken
-    assert len(server.workers()) == 2
+    assert len(server.workers()) == 3, "two workers, and the process of the model"
     assert "worker_started" not in server.log.read_text()
     assert server.stop() == 0
     server = alone("--workers", "1", "--log-level", "info", MENDEL_SERVING__WORKERS=None).ready()
     assert server.port != taken
-    assert len(server.workers()) == 1
+    assert len(server.workers()) == 2, "one worker, and the process of the model"
     assert '"event": "worker_started"' in server.log.read_text()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mendel.adapters.processes.desired_state_feed import Feed, StateFiles, servable
 from mendel.adapters.processes.hub_client import Directory
-from mendel.errors import HubUnavailable
+from mendel.errors import HubUnavailable, NeedsNewImage
 from mendel.values import DesiredState, Digest, to_json
 
 NOTHING = DesiredState(revision=-1, key_hashes={})
@@ -53,6 +53,28 @@ def source(state_file, source_directory):
     return Flaky(Directory(state_file, source_directory, look_every=timedelta(milliseconds=20)))
 
 
+class Environments:
+    """Environments that take effort: artefacts need one that must be made, and making fails while told so."""
+
+    def __init__(self):
+        self.needed, self.made, self.broken = set(), set(), False
+
+    def python_of(self, directory):
+        if directory.name in self.needed and directory.name not in self.made:
+            raise NeedsNewImage("not made", release=None)
+
+    def make(self, directory):
+        if self.broken:
+            raise NeedsNewImage("no such Python", release=None)
+        self.made.add(directory.name)
+
+
+@pytest.fixture
+def environments():
+    """None is needed, unless a test says so."""
+    return Environments()
+
+
 @pytest.fixture
 def files(tmp_path):
     """The server's own directory."""
@@ -61,13 +83,14 @@ def files(tmp_path):
 
 
 @pytest.fixture
-async def feed(source, files, rng):
+async def feed(source, files, environments, rng):
     """Starts a feed; it ends with the test."""
     tasks = []
 
     def start():
         got = Deliveries()
-        feed = Feed(source, files, deliver=got.append, rng=rng, wait=timedelta(milliseconds=100))
+        wait = timedelta(milliseconds=100)
+        feed = Feed(source, files, environments=environments, deliver=got.append, rng=rng, wait=wait)
         tasks.append(asyncio.create_task(feed.run()))
         return got
 
@@ -102,6 +125,34 @@ async def test_a_wrong_artefact_is_refused_and_the_old_state_stands(feed, state_
     forged.write_text("two")
     got = await deliveries.until(lambda d: d.servable == d.newest)
     assert not got.missing
+
+
+async def test_a_version_waits_for_its_environment(feed, state_file, artifact, desire, environments):
+    """The old version serves until the environment is made; a failure is told, and tried again."""
+    one, two = artifact("one"), artifact("two")
+    state_file.write_bytes(to_json(desire(one, revision=1)))
+    deliveries = feed()
+    old = await deliveries.until(lambda d: d.servable.models)
+    environments.needed, environments.broken = {two.hex}, True
+    state_file.write_bytes(to_json(desire(one, two, revision=2, generation=2)))
+    got = await deliveries.until(lambda d: d.missing)
+    assert got.servable.models == old.servable.models
+    assert "no such Python" in got.missing[two]
+    environments.broken = False
+    got = await deliveries.until(lambda d: d.servable == d.newest)
+    assert not got.missing
+
+
+async def test_an_environment_that_is_gone_is_made_again(  # noqa: PLR0917 - fixtures
+    feed, source, state_file, artifact, desire, environments
+):
+    """An artefact that is here already, without its environment, is not fetched again."""
+    one = artifact("one")
+    state_file.write_bytes(to_json(desire(one, revision=1)))
+    await feed().until(lambda d: d.servable.models)
+    environments.needed, source.away = {one.hex}, True
+    await feed().until(lambda d: d.servable.models)
+    assert environments.made == {one.hex}
 
 
 async def test_starts_from_disk_while_the_source_is_away(feed, source, state_file, artifact, desire):

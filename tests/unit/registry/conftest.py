@@ -50,9 +50,10 @@ class House:
         self._ids = itertools.count(1)
         self.registry = self.over()
 
-    def over(self, *, unit=None, artifacts=None):
-        """A registry like this one, over another unit of work or artefact store."""
-        return Registry(unit or self.unit, artifacts or self.artifacts, self.clock, lambda: f"id-{next(self._ids)}")
+    def over(self, *, unit=None, artifacts=None, builds=False):
+        """A registry like this one, over another unit of work or artefact store, or whose servers make environments."""
+        stores = (unit or self.unit, artifacts or self.artifacts)
+        return Registry(*stores, self.clock, lambda: f"id-{next(self._ids)}", builds=builds)
 
     def tree(self, payload=None, *, mlmodel="flavors:\n  sklearn: {}\n  python_function: {}\n"):
         number = next(self._trees)
@@ -66,8 +67,9 @@ class House:
         fields = {"model": self.model, "flavor": "sklearn", "task": "binary", "signature": SIGNATURE}
         return Registration(**{**fields, **changes})
 
-    def register(self, *, approved=True, sandbox=True, **changes):
-        record = self.registry.versions.register(self.request(**changes), self.tree())
+    def register(self, *, approved=True, sandbox=True, carries=None, **changes):
+        how = {} if carries is None else {"mlmodel": f"flavors:\n  sklearn: {{}}\n  mendel: {carries}\n"}
+        record = self.registry.versions.register(self.request(**changes), self.tree(**how))
         if approved:
             record = self.registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
         if sandbox and record.stage == "development":

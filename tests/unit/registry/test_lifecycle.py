@@ -306,6 +306,27 @@ class TestFit:
         registry.lifecycle.undeploy(house.model, by="ann", reason="other code")
         assert registry.lifecycle.promote(record.ref, by="ann").production == record.ref.number
 
+    def test_a_version_with_its_own_code_needs_no_new_image(self, house, registry):
+        """With the lock of the production version it is promoted, and rolled back from, also to a version without."""
+        house.promoted()
+        record = house.register(code_digest=OTHER_CODE, carries="{project: true}")
+        assert registry.lifecycle.promote(record.ref, by="ann").production == record.number
+        assert registry.lifecycle.roll_back(house.model, by="ann", reason="slow").to_version == house.ref(1)
+
+    @pytest.mark.parametrize(("builds", "locked"), [(True, False), (False, True), (True, True)])
+    def test_another_lock_needs_an_environment_that_may_be_made(self, house, builds, locked):
+        """The version must have been trained in the environment of its lock, and servers must make environments."""
+        lifecycle = house.over(builds=builds).lifecycle
+        house.promoted()
+        carries = f"{{project: true, locked: {str(locked).lower()}}}"
+        record = house.register(lock_digest=OTHER_CODE, carries=carries)
+        assert (record.carries_code, record.locked) == (True, locked)
+        if builds and locked:
+            assert lifecycle.promote(record.ref, by="ann").production == record.number
+            return
+        with pytest.raises(NeedsNewImage):
+            lifecycle.promote(record.ref, by="ann")
+
     def test_every_reason_is_told_at_once(self, house, registry):
         """Governance, gates and signature are all named in one refusal."""
         house.promoted()

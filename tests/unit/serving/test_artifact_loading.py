@@ -232,6 +232,34 @@ def test_who_is_just_looking_for_a_module_skips_no_finder(tmp_path):
     assert (walked, sys.meta_path) == (before, before)
 
 
+def test_an_artefact_with_its_projects_files_needs_no_host(tmp_path):
+    """It runs with its own code where another release of the project, or no project, is hosted."""
+    predictors = []
+    for name in ("one", "two"):
+        hosted = project(tmp_path / name, f"class P:\n    def predict(self, X): return [{name!r}] * len(X)", p="P")
+        files = {path.name: path for path in hosted.root.iterdir()}
+        artefact = tmp_path / f"{name}-artefact"
+        digest = write_artifact(TrainedClassifier(name="p", files=files), artefact, project=None)
+        predictors.append(load_predictor(artefact, digest=digest, project=None if name == "one" else hosted))
+        assert read_mlmodel(artefact).carries_project
+    (tmp_path / "two" / "model.py").write_text("raise RuntimeError")
+    predictors.append(load_predictor(artefact, digest=digest, project=hosted))
+    assert [predict(one, [[1.0]]).predictions for one in predictors] == [["one"], ["two"], ["two"]]
+
+
+def test_an_artefact_without_the_files_that_it_names_is_refused(tmp_path):
+    """The error says which directory is missing, or what its project lacks."""
+    hosted = project(tmp_path / "p", "class P:\n    def predict(self, X): return X", p="P")
+    files = {path.name: path for path in hosted.root.iterdir()}
+    write_artifact(TrainedClassifier(name="p", files=files), tmp_path / "a", project=None)
+    (tmp_path / "a" / "project" / "mlserver.yaml").unlink()
+    with pytest.raises(ModelNotLoadable, match="project in the artefact"):
+        load_predictor(tmp_path / "a", digest=None, project=hosted)
+    (tmp_path / "a" / "project").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelNotLoadable, match="no directory 'project'"):
+        load_predictor(tmp_path / "a", digest=None, project=hosted)
+
+
 def test_a_class_that_wants_the_versions_directory_gets_it(tmp_path):
     """model_dir is passed when the constructor declares it, beside init_kwargs."""
     code = """

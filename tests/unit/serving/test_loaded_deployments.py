@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from mendel.adapters.threads import ThreadBackend
 from mendel.errors import DeadlineExceeded, DigestMismatch, ModelFailed, ModelNotLoadable, NotSwappable
-from mendel.serving import InferenceCall, Matrix, load_predictor
+from mendel.serving import ImageIdentity, InferenceCall, Matrix, ServerIdentity, ServingPolicy, load_predictor
 from mendel.serving.loaded_deployments import is_at_fault
-from mendel.values import ModelName, Route
+from mendel.values import Digest, ModelName, Route
 from support.waiting import until_async
 
 CANARY = (Route(version=1, share=0.5), Route(version=2, share=0.5))
@@ -117,6 +118,29 @@ async def test_a_promotion_that_cannot_be_loaded_leaves_the_former_version_servi
         line = line_of(kernel)
         assert (line.failed_version, line.generation_serving) == (broken.number, 1)
         assert await answered(kernel) == {1, 2}
+
+
+@pytest.mark.parametrize(("environments", "serving"), [("build", 2), ("fixed", 1)])
+async def test_where_environments_are_fixed_another_lock_needs_another_image(
+    make_kernel, shelf, at, environments, serving
+):
+    """The packages of another lock need a server that makes environments; code alone needs nothing."""
+    for number in (1, 2):
+        served = shelf.put("sum", number, bias=number)
+        lock, code = Digest(f"sha256:{number:064x}"), Digest(f"sha256:{number + 8:064x}")
+        own = replace(served, carries_code=True, locked=True, lock_digest=lock, code_digest=code)
+        shelf.served["sum", number] = own
+    shelf.served["sum", 3] = replace(shelf.put("sum", 3, bias=3), carries_code=True, lock_digest=lock)
+    identity = ServerIdentity(image=ImageIdentity(lock=f"sha256:{1:064x}"))
+    async with make_kernel(ServingPolicy(environments=environments), identity=identity) as kernel:
+        await kernel.apply(shelf.desire(at("sum", 1)), shelf.fetch)
+        await kernel.apply(shelf.desire(at("sum", 2, generation=2)), shelf.fetch)
+        assert await answered(kernel) == {serving}
+        line = line_of(kernel)
+        assert (line.error is not None and "serving.environments: fixed" in line.error) == (serving == 1)
+        assert not line.version_at_fault
+        await kernel.apply(shelf.desire(at("sum", 3, generation=3)), shelf.fetch)
+        assert await answered(kernel) == {3}
 
 
 async def test_failed_loads_are_counted_and_attempts_at_once_count_as_one(make_kernel, shelf, at):

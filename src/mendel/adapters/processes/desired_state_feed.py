@@ -6,7 +6,9 @@ import asyncio
 import random
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
@@ -16,8 +18,9 @@ from typing import Final
 import structlog
 
 from mendel.adapters.processes.hub_client import DesiredSource
-from mendel.errors import MendelError
+from mendel.errors import MendelError, NeedsNewImage
 from mendel.resilience import RetryPolicy, TryAgain, decide_retry
+from mendel.serving import Environments
 from mendel.values import DesiredModel, DesiredState, Digest, ModelName, from_json, to_json
 from mendel.values.atomic_files import write_atomically
 
@@ -161,9 +164,11 @@ class Feed:
     Long-polls the hub for the desired state, fetches artefacts, and delivers the result.
 
     Only the newest state matters, so a lost response is harmless; after a failure the feed polls again. Artefacts are
-    fetched in parallel to polling, once for all workers, so that a rollback never waits for a download.
+    fetched, and their environments made, in parallel to polling, once for all workers, so that a rollback never waits
+    for a download.
 
     Args:
+        environments: Makes the Python environments of artefacts.
         deliver: Called on the event loop with every new :class:`Delivery`.
         wait: The maximum duration of one poll.
     """
@@ -173,12 +178,14 @@ class Feed:
         source: DesiredSource,
         files: StateFiles,
         *,
+        environments: Environments,
         deliver: Callable[[Delivery], None],
         rng: random.Random,
         wait: timedelta = timedelta(seconds=20),
     ) -> None:
         self._source = source
         self._files = files
+        self._environments = environments
         self._deliver = deliver
         self._rng = rng
         self._wait = wait
@@ -221,7 +228,8 @@ class Feed:
         if state != self._newest:
             self._files.keep_desired(state)
         self._newest = state
-        missing = [digest for digest in digests(state) if digest not in self._files.present()]
+        ready = self._ready(state)
+        missing = [digest for digest in digests(state) if digest not in ready]
         for digest in self._fetches.keys() - set(missing):
             self._fetches.pop(digest).cancel()
             self._errors.pop(digest, None)
@@ -235,7 +243,7 @@ class Feed:
             try:
                 await self._fetch_once(digest)
             except (MendelError, OSError) as error:
-                _log.warning("artifact_not_fetched", digest=digest, failures=failures, error=str(error))
+                _log.warning("artifact_not_ready", digest=digest, failures=failures, error=str(error))
                 self._errors[digest] = str(error)
                 self._offer()
                 await self._pause(failures)
@@ -245,7 +253,26 @@ class Feed:
                 self._offer()
                 return
 
+    def _ready(self, state: DesiredState) -> frozenset[Digest]:
+        """Give the digests of the artefacts of *state* that are on disk together with their environments."""
+        present = self._files.present()
+        return frozenset(digest for digest in digests(state) if digest in present and self._has_environment(digest))
+
+    def _has_environment(self, digest: Digest) -> bool:
+        try:
+            self._environments.python_of(self._files.artifacts / digest.hex)
+        except NeedsNewImage:
+            return False
+        except (MendelError, OSError):  # the artefact cannot be read: its load reports this
+            return True
+        return True
+
     async def _fetch_once(self, digest: Digest) -> None:
+        if digest not in self._files.present():
+            await self._download(digest)
+        await in_daemon_thread(lambda: self._environments.make(self._files.artifacts / digest.hex))
+
+    async def _download(self, digest: Digest) -> None:
         draft = self._files.artifacts / f".{digest.hex}.{next(self._drafts)}"
         try:
             await self._source.fetch(digest, draft)
@@ -256,7 +283,7 @@ class Feed:
     def _offer(self) -> None:
         if self._newest is None:
             return
-        self._servable = servable(self._newest, self._servable, self._files.present())
+        self._servable = servable(self._newest, self._servable, self._ready(self._newest))
         errors = dict(self._errors)
         self._deliver(Delivery(newest=self._newest, servable=self._servable, missing=errors, current=self._current))
 
@@ -264,6 +291,28 @@ class Feed:
         decision = decide_retry(_RETRY, failures, self._rng)
         if isinstance(decision, TryAgain):
             await asyncio.sleep(decision.after.total_seconds())
+
+
+async def in_daemon_thread(work: Callable[[], None]) -> None:
+    """Run *work* in a thread that does not delay the end of the process; cancelling leaves the thread running."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(None) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        failed: BaseException | None = None
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised where the work is awaited
+            failed = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(finish, failed)
+
+    threading.Thread(target=run, daemon=True).start()
+    await done
 
 
 def models_of(state: DesiredState) -> dict[ModelName, DesiredModel]:

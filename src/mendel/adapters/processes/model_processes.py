@@ -40,6 +40,8 @@ _FAREWELL_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 _PYTHON_FOR_ALL: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
 """The variables that mean the same to every Python; PYTHONPATH and PYTHONHOME name the files of one."""
+_LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
+_LOGGED: Final = ("logger", "fault", "at", "dropped")
 _TOO_LONG: Final = "a call took longer than serving.predict_timeout"
 
 
@@ -227,8 +229,11 @@ class _Keeper:
         except (OSError, RuntimeError) as error:  # the Python is missing, or there are too many files or processes
             python = self._order["interpreter"]
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            message = f"The process of the model cannot be started with {python} (serving.model_python): {reason}."
-            remedy = "Set serving.model_python to a Python that the server can run, or remove the setting."
+            message = f"The process of the model cannot be started with {python}: {reason}."
+            remedy = (
+                "If serving.model_python names this Python, correct the setting; if it is in the cache (MENDEL_CACHE), "
+                "start the server again, which makes the environment."
+            )
             _log.error("model_process_not_started", model=self._order["name"], python=python, reason=reason)
             return {"failed": {"message": message, "remedy": remedy, "external": True}}
         return await self._first_word(child)
@@ -273,13 +278,10 @@ class _Keeper:
         async with self._limited_memory(child):
             try:
                 async with asyncio.timeout(limit):
-                    line = await child.reader.readline()
+                    told = await self._word(child)
             except TimeoutError:
                 child.kill(f"the load took longer than serving.load_timeout ({limit:g} s)")
-                line = b""
-            except (ConnectionError, ValueError):
-                line = b""
-        told: Mapping[str, Any] = json.loads(line) if line else {}
+                told = {}
         if "loaded" in told:
             return told
         if "failed" in told:
@@ -289,9 +291,28 @@ class _Keeper:
         reason = await self._ended(child)
         return {"failed": {"message": f"Loading the model failed. {reason}", "external": child.ended_by_others}}
 
+    async def _word(self, child: _Child) -> Mapping[str, Any]:
+        """Log what the model logs, until the process says something else; empty at its end, or if it cannot be read."""
+        try:
+            while line := await child.reader.readline():
+                told: Mapping[str, Any] = json.loads(line)
+                if "log" not in told:
+                    return told
+                self._log(child, told)
+        except Exception as error:  # noqa: BLE001 - the model can write anything to the socket
+            _log.warning("model_log_unreadable", model=self._order["name"], pid=child.pid, fault=type(error).__name__)
+        return {}
+
+    def _log(self, child: _Child, told: Mapping[str, Any]) -> None:
+        level = told["log"] if told["log"] in _LEVELS else "error"
+        more = {name: str(told[name]) for name in _LOGGED if name in told}
+        getattr(_log, level)(str(told.get("event", "")), model=self._order["name"], pid=child.pid, **more)
+
     async def _until_end(self, child: _Child) -> None:
-        async with self._limited_memory(child):
+        async with self._limited_memory(child), asyncio.TaskGroup() as tasks:
+            logs = tasks.create_task(self._word(child))
             await child.process.wait()
+            logs.cancel()
 
     @asynccontextmanager
     async def _limited_memory(self, child: _Child) -> AsyncIterator[None]:

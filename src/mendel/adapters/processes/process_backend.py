@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import socket
 import sys
 import threading
@@ -19,12 +20,14 @@ from mendel.errors import DeadlineExceeded, ModelFailed, ModelNotLoadable, Model
 from mendel.projects import Project
 from mendel.serving import (
     BackendPlace,
+    Environments,
     Frame,
     IsolatedModel,
     Outputs,
     PredictorDescriptor,
     ServingPolicy,
     model_program,
+    project_of,
     read_mlmodel,
     require_digest,
 )
@@ -52,23 +55,27 @@ class ProcessLoads:
 
     Args:
         host: The socket of the :class:`~mendel.adapters.processes.model_processes.ModelProcesses`.
-        interpreter: The Python that runs the model; None means the interpreter of this process.
+        environments: Give the Python that runs a model, if ``policy.model_python`` does not.
     """
 
-    def __init__(self, host: Path, policy: ServingPolicy, *, interpreter: str | None = None) -> None:
+    def __init__(self, host: Path, policy: ServingPolicy, *, environments: Environments) -> None:
         self._host = host
         self._policy = policy
-        self._interpreter = interpreter
+        self._environments = environments
 
     def __call__(self, directory: Path, *, digest: Digest | None, project: Project | None) -> ProcessBackend:
         require_digest(directory, digest)
-        model = IsolatedModel(directory=directory.resolve(), mlmodel=read_mlmodel(directory), project=project)
-        differing = differing_libraries(model.mlmodel.libraries) if self._interpreter is None else ()
+        mlmodel = read_mlmodel(directory)
+        project = project_of(directory, mlmodel, project)
+        model = IsolatedModel(directory=directory.resolve(), mlmodel=mlmodel, project=project)
+        interpreter = self._policy.model_python or self._environments.python_of(directory)
+        differing = differing_libraries(mlmodel.libraries) if interpreter is None else ()
         order = {
             **model.order(),
             "name": directory.name,
-            "interpreter": self._interpreter or sys.executable,
+            "interpreter": interpreter or sys.executable,
             "most_memory": self._policy.model_memory_bytes,
+            "log_level": logging.getLogger().getEffectiveLevel(),
             "load_limit": self._policy.load_timeout.total_seconds(),
             "call_limit": self._policy.predict_timeout.total_seconds() + _GRACE_S,
         }

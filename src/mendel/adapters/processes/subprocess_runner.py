@@ -1,4 +1,4 @@
-"""A runner with subprocesses of this machine, in the environment of this interpreter."""
+"""A runner with subprocesses of this machine, in the environment of a release's lock or of this interpreter."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from mendel.adapters.processes.exit_codes import exit_text
 from mendel.adapters.processes.runner_child import OUT_OF_MEMORY
@@ -55,11 +57,43 @@ from mendel.retraining.job_orders import (
 from mendel.values import from_json
 from mendel.values.parity import ParityReport
 
+
+class JobEnvironments(Protocol):
+    """Gives the interpreters of jobs; None means the interpreter of Mendel."""
+
+    def of_project(self, project: Path, classifier: str, *, locked: bool | None) -> str | None:
+        """
+        Give the interpreter with the packages of the lock of *project*, and make the environment if it is absent.
+
+        Args:
+            locked: False means the packages of Mendel; None those of the lock if this machine can provide them.
+
+        Raises:
+            NeedsNewImage: *locked* is True, and this machine cannot provide the packages.
+            MendelError: A package cannot be fetched or unpacked.
+        """
+
+    def of_artifacts(self, artifacts: Sequence[Path]) -> str | None:
+        """
+        Give the interpreter with the packages of all the *artifacts*, and make the environment if it is absent.
+
+        Raises:
+            NeedsNewImage: This machine cannot provide the packages, or two artefacts need different packages.
+            MendelError: A package cannot be fetched or unpacked.
+        """
+
+
 _HOME = "home"
 _CHILD = "mendel.adapters.processes.runner_child"
+_START = (
+    "import os, runpy, sys; sys.path += sys.argv.pop(1).split(os.pathsep); "
+    f"runpy.run_module({_CHILD!r}, run_name='__main__', alter_sys=True)"
+)
+"""Starts a job in another environment: its packages first, then Mendel and what Mendel needs."""
 _LANGUAGE = {"LANG", "LC_ALL", "LC_CTYPE", "TZ"}
 _THREADS = {"MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 _PASSED = _LANGUAGE | _THREADS | {"LD_LIBRARY_PATH", "PATH", "TMPDIR", "VIRTUAL_ENV"}
+_SOURCE = Path(__file__).parents[3]  # the directory of the package mendel
 _POLL_SECONDS = 0.1
 _TIMED_OUT = -1000
 _SIGNALLED = 128  # exit statuses above 128 are 128 plus a signal number, as in shells
@@ -79,24 +113,30 @@ class SubprocessRunner(Runner):
         git: The port that exports releases.
         cache: The directory of exported commits; kept between runs.
         pass_environment: Names of further environment variables that jobs may see, such as credentials of ``load``.
-        python: The interpreter; jobs use the packages of its environment.
+        environments: Give the interpreters of jobs; None runs every job with this interpreter. Mendel's own modules
+            come after the packages of another interpreter.
     """
 
     def __init__(
-        self, git: Git, cache: Path, *, pass_environment: tuple[str, ...] = (), python: str = sys.executable
+        self,
+        git: Git,
+        cache: Path,
+        *,
+        pass_environment: tuple[str, ...] = (),
+        environments: JobEnvironments | None = None,
     ) -> None:
         self._git = git
         self._cache = cache
         self._passed = _PASSED | set(pass_environment)
-        self._python = python
+        self._environments = environments
 
     def load(self, job: LoadJob, on_progress: OnProgress = ignore_progress) -> LoadResult:
         order = load_order(job, self._exported(job.source))
-        return load_result(job, self._outcome(order, job.limits, on_progress))
+        return load_result(job, self._outcome(order, job.limits, on_progress, locked=job.source.locked))
 
     def train(self, job: TrainJob, on_progress: OnProgress = ignore_progress) -> TrainResult:
         order = train_order(job, self._exported(job.source))
-        return train_result(job, self._outcome(order, job.limits, on_progress))
+        return train_result(job, self._outcome(order, job.limits, on_progress, locked=job.source.locked))
 
     def replay(self, job: ReplayJob, on_progress: OnProgress = ignore_progress) -> ReplayResult:
         order = replay_order(job, None if job.source is None else self._exported(job.source))
@@ -106,21 +146,33 @@ class SubprocessRunner(Runner):
         order = parity_order(job, None if job.source is None else self._exported(job.source))
         return self._outcome(order, job.limits, on_progress).parity[0]
 
-    def _outcome(self, order: JobOrder, limits: Limits, on_progress: OnProgress) -> JobOutcome:
+    def _outcome(
+        self, order: JobOrder, limits: Limits, on_progress: OnProgress, *, locked: bool | None = None
+    ) -> JobOutcome:
         if (former := finished(order)) is not None:
             return former
+        python = self._python(order, locked=locked)
+        order = replace(order, locked=python is not None)
         begin(order)
         output = Path(order.output)
         home = output / _HOME  # below the output directory, which is deleted with the job's files
         home.mkdir()
         project = home if order.project is None else Path(order.project)
         environment = self._environment(order, str(home))
-        code = self._run(output, project, environment, limits, on_progress)
+        command = [sys.executable, "-P", "-m", _CHILD] if python is None else [python, "-P", "-c", _START, _own_paths()]
+        code = self._run(command, output, project, environment, limits, on_progress)
         shutil.rmtree(home, ignore_errors=True)
         found = finished(order)
         if code or found is None:
             raise _fault(order, code, limits, log_file(output))
         return found
+
+    def _python(self, order: JobOrder, *, locked: bool | None) -> str | None:
+        if self._environments is None:
+            return None
+        if order.artifacts:
+            return self._environments.of_artifacts([Path(artifact) for artifact in order.artifacts])
+        return self._environments.of_project(Path(order.project or ""), order.classifier, locked=locked)
 
     def _exported(self, source: CodeSource) -> Path:
         """The project's directory in the export of its commit; the first call makes the export."""
@@ -137,14 +189,20 @@ class SubprocessRunner(Runner):
                 shutil.rmtree(unfinished)
         return place if tree is None else place / tree.prefix
 
-    def _run(
-        self, output: Path, project: Path, environment: dict[str, str], limits: Limits, on_progress: OnProgress
+    def _run(  # noqa: PLR0917 - what runs, where, and within which limits
+        self,
+        command: list[str],
+        output: Path,
+        project: Path,
+        environment: dict[str, str],
+        limits: Limits,
+        on_progress: OnProgress,
     ) -> int:
         deadline = time.monotonic() + limits.time.total_seconds()
         with _pipe() as (lifeline, _held), _pipe() as (heard, told), log_file(output).open("wb") as log:
             ends = (lifeline.fileno(), told.fileno())
             child = subprocess.Popen(  # noqa: S603 - our own module, a list of arguments
-                [self._python, "-P", "-m", _CHILD, str(output / ORDER_FILE), *map(str, ends)],
+                [*command, str(output / ORDER_FILE), *map(str, ends)],
                 cwd=project,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -168,6 +226,12 @@ class SubprocessRunner(Runner):
         passed = alone | {name: value for name, value in os.environ.items() if name in self._passed}
         own = {"HOME": home, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
         return {**passed, **own, "PYTHONUNBUFFERED": "1"}
+
+
+def _own_paths() -> str:
+    """Give the directories of Mendel and of its packages, for an interpreter of another environment."""
+    packages = (place for place in sys.path if Path(place).name in {"site-packages", "dist-packages"})
+    return os.pathsep.join(dict.fromkeys((str(_SOURCE), *packages)))
 
 
 def _follow(pid: int, heard: FileIO, deadline: float, on_progress: OnProgress) -> None:

@@ -57,7 +57,7 @@ from mendel.adapters.processes.worker_pool import Worker, WorkerPool, workers_to
 from mendel.durable import Clock, NewId
 from mendel.errors import MendelError
 from mendel.predictions import seal_orphans, spool_identity
-from mendel.serving import count_swap
+from mendel.serving import Environments, count_swap
 
 _log = structlog.get_logger("mendel.supervisor")
 _LOCK_TIMEOUT: Final = timedelta(seconds=5)
@@ -78,13 +78,14 @@ class ChildCommands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemContext:
-    """The clocks, random numbers, id maker and number of CPU cores that a server uses."""
+    """The clocks, random numbers, id maker, number of CPU cores and Python environments that a server uses."""
 
     clock: Clock
     micros: Micros
     new_id: NewId
     rng: random.Random
     cores: int
+    environments: Environments
 
 
 async def supervise(settings: ServeSettings, commands: ChildCommands, system: SystemContext) -> int:
@@ -276,7 +277,7 @@ class _Server:
         self._replaced_at = -_REPLACE_EVERY_S
         self._requests: set[asyncio.Task[None]] = set()
         source: DesiredSource = hub or Directory(settings.desired_file or Path(), settings.trees)
-        self._feed = Feed(source, self._files, deliver=self._deliver, rng=system.rng)
+        self._feed = Feed(source, self._files, environments=system.environments, deliver=self._deliver, rng=system.rng)
         self._upload = (
             None if hub is None else SegmentUpload(hub, settings.spools, rng=system.rng, every=settings.upload_every)
         )

@@ -114,7 +114,12 @@ def _plan(lock: Lock, engine: str) -> ImagePlan:
         manifest=to_json({"format": 1, "runtime": runtime.wheel}) + b"\n",
         run=RunSettings(
             command=(python, "-m", "mendel.app.cli", "serve", "--directory", str(DATA)),
-            environment={"HOME": str(DATA), "MENDEL_SERVING__HOST": "0.0.0.0", "PYTHONUNBUFFERED": "1"},  # noqa: S104 - in a container
+            environment={
+                "HOME": str(DATA),
+                "MENDEL_SERVING__ENVIRONMENTS": "fixed",
+                "MENDEL_SERVING__HOST": "0.0.0.0",  # noqa: S104 - in a container
+                "PYTHONUNBUFFERED": "1",
+            },
             ports=tuple(port for ports in ServingSettings().ports.values() for port in ports),
             healthcheck=(python, "-m", "mendel.app.server.healthcheck", str(DATA)),
             working_directory=str(DATA),

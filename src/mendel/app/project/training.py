@@ -11,10 +11,9 @@ import numpy as np
 
 from mendel.adapters.arrow import read_table_and_times, write_table
 from mendel.adapters.git import GitPrograms
-from mendel.adapters.processes.subprocess_runner import SubprocessRunner
 from mendel.app.clock import utc_now
-from mendel.app.directory import DataDirectory
 from mendel.app.images.lockfile import read_lock
+from mendel.app.project.job_runner import subprocess_runner
 from mendel.app.project.policy_files import checked_policy
 from mendel.app.project.repository_address import repository_address
 from mendel.app.settings import Settings
@@ -156,7 +155,7 @@ def train_release(
         job.training.parent.mkdir()
         write_table(training, job.training, times=times - {target})
         write_table(holdout, job.holdout, times=times - {target})
-        runner = SubprocessRunner(GitPrograms(), DataDirectory(settings.root).root / "releases")
+        runner = subprocess_runner(settings)
         left_out = len(table) - len(training) - len(holdout)
         phase(
             f"Training {classifier.name} on {len(training)} rows, with the files of {tag}"

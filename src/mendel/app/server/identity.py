@@ -42,6 +42,7 @@ class _Release(msgspec.Struct):
 
 class _Manifest(msgspec.Struct):
     release: _Release | None = None
+    lock: str | None = None
 
 
 def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> HostedRelease:
@@ -65,14 +66,16 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
         commit, tag = built.commit or environment.get("MENDEL_IMAGE_COMMIT"), built.tag
     else:
         name, commit, tag = _checkout(project, classifier, GitPrograms())
+    release = tag if tag is not None and _is_release(tag) else None
     identity = ServerIdentity(
         project=name,
         git_commit=commit,
+        release=release,
         tool_version=tool.version,
         tool_commit=tool.commit or (manifest and manifest.release and manifest.release.tool_commit) or None,
         image=_image(manifest, environment),
     )
-    return HostedRelease(identity=identity, release_tag=tag if tag is not None and _is_release(tag) else None)
+    return HostedRelease(identity=identity, release_tag=release)
 
 
 def _tool() -> ToolBuild:
@@ -124,6 +127,7 @@ def _image(manifest: _Manifest | None, environment: Mapping[str, str]) -> ImageI
         tag=environment.get("MENDEL_IMAGE_TAG") or built.tag,
         commit=environment.get("MENDEL_IMAGE_COMMIT") or built.commit,
         digest=environment.get("MENDEL_IMAGE_DIGEST") or None,
+        lock=None if manifest is None else manifest.lock,
     )
     return image if image.document else None
 

@@ -15,6 +15,7 @@ from mendel.adapters.processes.process_logs import write_log
 from mendel.adapters.processes.server_settings import ServeSettings, worker_count
 from mendel.adapters.processes.supervisor import ChildCommands, SystemContext, supervise
 from mendel.app.clock import utc_now
+from mendel.app.server.backend_table import server_environments
 from mendel.app.server.child_process import micros
 from mendel.app.server.worker import hosted_project, server_classifier
 from mendel.transports.door_table import DOORS, door_named
@@ -46,6 +47,7 @@ def serve(settings: ServeSettings) -> int:
         new_id=lambda: uuid4().hex[:12],
         rng=random.Random(),  # noqa: S311 - spreads retries, no secrets
         cores=cores,
+        environments=server_environments(settings.serving),
     )
     return asyncio.run(supervise(settings, commands, system))
 

@@ -21,8 +21,8 @@ from mendel.adapters.processes.child_processes import worker_environment
 from mendel.adapters.processes.model_processes import ModelProcesses
 from mendel.app.clock import utc_now
 from mendel.app.environment import system_environment
-from mendel.app.server.backend_table import BackendContext, chosen_loads
-from mendel.app.server.identity import HostedRelease
+from mendel.app.server.backend_table import BackendContext, chosen_loads, server_environments
+from mendel.app.server.identity import HostedRelease, identify
 from mendel.app.server.standalone import StandaloneFiles, write_project_files, write_version_files
 from mendel.app.server.worker import hosted_project
 from mendel.app.settings import read_settings
@@ -72,16 +72,17 @@ def _files(place: Path, project: Project | None, classifier: str, version: Path 
 def _kernel(run: Path, project: Project | None, rng: random.Random) -> Kernel:
     serving = read_settings(environment=system_environment()).serving
     named = {one.name: getattr(serving, one.name) for one in fields(ServingPolicy) if hasattr(serving, one.name)}
-    policy = ServingPolicy(**named)
+    policy = ServingPolicy(**{**named, "environments": "fixed"})
     return Kernel(
         policy,
-        load_backend=chosen_loads(BackendContext(run=run, policy=policy)),
+        load_backend=chosen_loads(BackendContext(run=run, policy=policy, environments=server_environments(policy))),
         sink=None,
         counters=LocalCounters(),
         breakers=LocalBreakers(policy.breaker, utc_now),
         clock=utc_now,
         rng=rng,
         project=project,
+        identity=identify(project, None, system_environment()).identity,
     )
 
 

@@ -117,6 +117,8 @@ def server_settings(
     """
     serving = settings.serving
     named = {one.name: getattr(serving, one.name) for one in fields(ServingPolicy) if hasattr(serving, one.name)}
+    if hosted.identity.image is not None and "serving.environments" not in options.chosen:
+        named["environments"] = "fixed"  # an image brings its environments
     files = source if isinstance(source, StandaloneFiles) else None
     return ServeSettings(
         directory=data.server,

@@ -39,12 +39,12 @@ from mendel.adapters.processes.worker_messages import (
     Status,
 )
 from mendel.app.clock import utc_now
-from mendel.app.server.backend_table import BackendContext, backend_kind, chosen_loads
+from mendel.app.server.backend_table import BackendContext, backend_of, chosen_loads, server_environments
 from mendel.app.server.child_process import micros, run_child
 from mendel.errors import ArtifactNotFound, MendelError, NotReady
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
-from mendel.serving import Kernel, read_mlmodel
+from mendel.serving import Kernel
 from mendel.transports.door import DoorContext, Statistics
 from mendel.transports.door_table import door_named
 from mendel.values import DesiredState, Digest, ModelName, to_builtins
@@ -278,6 +278,7 @@ async def work(channel: Channel) -> None:
         return
     write_log(begin.style)
     run, project = Path(begin.run), hosted_project(begin.project, begin.classifier)
+    backends = BackendContext(run=run, policy=begin.policy, environments=server_environments(begin.policy))
     with (
         SharedCounters(run, begin.slot) as counters,
         SharedBreakers(run, begin.slot, micros=micros) as breakers,
@@ -288,7 +289,7 @@ async def work(channel: Channel) -> None:
         repository = RepositoryCalls(channel)
         kernel = Kernel(
             begin.policy,
-            load_backend=chosen_loads(BackendContext(run=run, policy=begin.policy)),
+            load_backend=chosen_loads(backends),
             sink=spool,
             counters=counters,
             breakers=breakers,
@@ -297,7 +298,7 @@ async def work(channel: Channel) -> None:
             project=project,
             repository=repository,
             announce=lambda loads: channel.say(Loading(loads=tuple(loads))),
-            is_shared=lambda directory: backend_kind(read_mlmodel(directory), project, begin.policy) == "process",
+            is_shared=lambda directory: backend_of(directory, project, backends) == "process",
             identity=begin.identity,
         )
         async with kernel:

@@ -1,9 +1,9 @@
-"""The flavour ``mendel``: a project's classifier; the artefact holds its trained files, the project its code."""
+"""The flavour ``mendel``: a project's classifier; the artefact holds its trained files, and the code of its release."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from mendel.errors import ModelNotLoadable
 from mendel.projects import Classifier, Project
+from mendel.serving.carried_project import carry_project
 from mendel.serving.flavours.flavour import ArtifactDescription, Sections, translated_load_errors
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.model_program import built
@@ -27,11 +28,16 @@ class TrainedClassifier:
     Attributes:
         name: The name of the classifier in mlserver.yaml.
         classes: The classes in the order of the probabilities; None reads them from the loaded predictor.
+        files: The files of the project that the artefact shall contain, by their paths in the project; without files a
+            server must host the project.
+        locked: Whether the training ran in the environment of the project's lock.
     """
 
     name: str
     task: str = "classification"
     classes: tuple[Any, ...] | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    locked: bool = False
 
 
 class ProjectFlavour:
@@ -55,11 +61,13 @@ class ProjectFlavour:
         return model
 
     def write(self, model: TrainedClassifier, directory: Path) -> Sections:
-        """Give the ``MLmodel`` section of a classifier; write no file, because training has written them."""
-        del directory
+        """Give the ``MLmodel`` section, and copy the project's files; training has written the model."""
         section: dict[str, Any] = {"classifier": str(model.name), "task": model.task}
         if model.classes is not None:
             section["classes"] = [value.item() if isinstance(value, np.generic) else value for value in model.classes]
+        if model.files:
+            carry_project(model.files, directory)
+            section |= {"project": True, "locked": model.locked}
         return {self.name: section}
 
     def describe(self, mlmodel: Mlmodel) -> ArtifactDescription:
@@ -98,7 +106,7 @@ def hosted_classifier(mlmodel: Mlmodel, project: Project | None) -> tuple[Projec
         hosted = "hosts no project" if project is None else f"hosts {', '.join(project.names)}"
         raise ModelNotLoadable(
             f"The artefact needs the code of classifier {name!r}; this server {hosted}.",
-            remedy="Start the server in the directory of that project, or run the project's image.",
+            remedy="Start the server in the directory of that project, run its image, or train the version again.",
         )
     return project, project.classifier(name)
 
