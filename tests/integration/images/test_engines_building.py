@@ -15,18 +15,18 @@ import pytest
 
 from mendel.adapters.engines import DockerfileEngine, EngineImages
 from mendel.adapters.engines.external_program import Program
-from mendel.adapters.git import GitPrograms
 from mendel.adapters.oci.base_images import BaseImages
 from mendel.adapters.oci.layout.layout import Layout
-from mendel.adapters.pip import CachedWheels
-from mendel.app.images.runtime_wheel import runtime_pin, runtime_source
+from mendel.adapters.pip import CachedWheels, write_wheel
 from mendel.errors import Conflict, ImageNotVerified, ProgramFailed
 from mendel.images import (
     EngineNeeds,
     Environment,
     ImagePlan,
     Platform,
+    RuntimePin,
     SourceRevision,
+    WheelPin,
     ignore_progress,
     image_name,
     image_tags,
@@ -34,8 +34,9 @@ from mendel.images import (
     select_files,
 )
 from mendel.images.manifests import CONFIG, MANIFEST, Descriptor, Manifest, canonical_json
-from mendel.projects import load_project, tool_build
+from mendel.projects import load_project
 from mendel.values import Digest, ReleaseTag
+from mendel.values.directory_trees import file_digest
 from support.waiting import until
 
 SETTINGS = "classifier: {name: credit}\npredictor: {module: model, class_name: Model}\n"
@@ -69,8 +70,9 @@ def shelf(debian_rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 @pytest.fixture
 def plan(shelf, tmp_path) -> Callable[..., ImagePlan]:
-    """Plans an image of a small project on that base, with Mendel's own wheel and no other."""
+    """Plans an image of a small project on that base, with a Mendel that needs no other wheel."""
     bases, wheels, layout = shelf
+    runtime = small_mendel(wheels)
 
     def make(model: str = MODEL, **changes) -> ImagePlan:
         project = tmp_path / "project"
@@ -82,7 +84,6 @@ def plan(shelf, tmp_path) -> Callable[..., ImagePlan]:
         origin = SourceRevision(
             repository="risk", created=datetime(2026, 1, 2, tzinfo=UTC), tag=tag, commit=COMMIT, url=URL
         )
-        git = GitPrograms()
         made = plan_image(
             classifier,
             select_files(loaded, classifier, project),
@@ -95,7 +96,7 @@ def plan(shelf, tmp_path) -> Callable[..., ImagePlan]:
                 base=bases.pin(f"oci:{layout.directory}:base", PLATFORM),
                 wheels=(),
             ),
-            runtime=runtime_pin(runtime_source(tool_build(git), git), wheels),
+            runtime=RuntimePin(version="1", commit=None, url=None, how="checkout", wheel=runtime),
             lock=Digest("sha256:" + "2" * 64),
             name=image_name("risk", "credit")[0],
             tags=image_tags(tag.version, COMMIT),
@@ -103,6 +104,22 @@ def plan(shelf, tmp_path) -> Callable[..., ImagePlan]:
         return replace(made, **changes)
 
     return make
+
+
+def small_mendel(wheels: CachedWheels) -> WheelPin:
+    """A wheel of an older Mendel, as far as an image is asked for it: its predictors are imported, not loaded."""
+    information, packages = "mendel-1.dist-info", ("mendel", "mendel/app", "mendel/app/cli", "mendel/app/server")
+    files = {f"{package}/__init__.py": b"" for package in packages}
+    files |= {"mendel/app/server/healthcheck.py": b"", f"{information}/METADATA": b"Name: mendel\nVersion: 1\n"}
+    files |= {f"{information}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    with wheels.unfinished() as scratch:
+        file = scratch / "mendel-1-py3-none-any.whl"
+        with file.open("wb") as into:
+            write_wheel(files, information, into)
+        size = file.stat().st_size
+        pin = WheelPin(name="mendel", version="1", filename=file.name, sha256=file_digest(file), size_bytes=size)
+        wheels.keep(file, pin)
+    return pin
 
 
 @pytest.fixture(params=["podman", "buildah", "docker"])

@@ -35,7 +35,7 @@ from mendel.values import Digest
 
 _BUILDING = timedelta(hours=2)
 _LOADING = timedelta(minutes=30)
-_IMPORTING = timedelta(minutes=5)
+_VERIFYING = timedelta(minutes=5)
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |Step \d|#\d+ \[)")
 _OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
 """Matches the messages that buildah and podman print after the output of the container."""
@@ -104,7 +104,7 @@ class DockerfileEngine(BuildEngine):
         """
         name = f"mendel-verify-{image.image_id.hex[:12]}-{os.getpid()}"
         try:
-            ended = self._imported(name, plan, image)
+            ended = self._loaded(name, plan, image)
         finally:
             self._program.attempt("rm", *(() if self.name == "buildah" else ("--force",)), name)
         if ended.code:
@@ -189,15 +189,15 @@ class DockerfileEngine(BuildEngine):
         described = found.get("Digest") or (found.get("Descriptor") or {}).get("digest")
         return Digest(described) if described else image_id
 
-    def _imported(self, name: str, plan: ImagePlan, image: BuiltImage) -> Ended:
+    def _loaded(self, name: str, plan: ImagePlan, image: BuiltImage) -> Ended:
         command = load_command(plan)
         if self.name == "buildah":
             self._program.answer("from", "--pull-never", f"--name={name}", image.image_id.hex)
-            return self._program.attempt("run", name, "--", *command, within=_IMPORTING)
+            return self._program.attempt("run", name, "--", *command, within=_VERIFYING)
         python, *arguments = command
         closed = ("--network=none", "--pull=never", f"--entrypoint={python}")
         return self._program.attempt(
-            "run", "--rm", f"--name={name}", *closed, image.image_id.hex, *arguments, within=_IMPORTING
+            "run", "--rm", f"--name={name}", *closed, image.image_id.hex, *arguments, within=_VERIFYING
         )
 
     def _remove_unnamed(self, image: BuiltImage) -> None:
