@@ -23,6 +23,7 @@ from mendel.adapters.remote.server_client import (
     Answer,
     Attempt,
     Busy,
+    NoAnswer,
     Overdue,
     Refused,
     Unreachable,
@@ -208,6 +209,9 @@ class RestClient:
                 connection.request(method, path, body=body, headers={**self._headers, **headers})
                 response = connection.getresponse()
                 content = response.read(self._most + 1)
+            except NoAnswer:  # the attempt was over before the request began
+                connection.close()
+                raise
             except TimeoutError:
                 connection.close()
                 raise attempt.ended or Overdue("it did not answer in time") from None

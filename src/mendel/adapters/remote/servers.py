@@ -33,7 +33,8 @@ _BEAT_S: Final = 1.0
 """How long a health check may take."""
 _MOST_MISSED: Final = 2
 """After so many late health checks in a row, a server is left, less than 4 s after it stopped."""
-_BUSY_S: Final = 1.0
+_SPARED_S: Final = 1.0
+"""How long another server is preferred to one that was busy or lost a call."""
 _FAREWELL_S: Final = 3.0
 _UNASKED: Final = "it has not been asked yet"
 _log = structlog.get_logger("mendel.remote")
@@ -63,7 +64,7 @@ class Server:
         self._mutex = threading.Lock()
         self._reason: str | None = _UNASKED
         self._missed = 0
-        self._busy_until = 0.0
+        self._spared_until = 0.0
         self._attempts: set[Attempt] = set()
         self._wake = threading.Event()
         self._stopped = False
@@ -82,7 +83,7 @@ class Server:
     @property
     def load(self) -> tuple[bool, int, float]:
         """Sorts servers: those that answer health checks and were not busy first, then by running calls."""
-        return self._missed > 0 or time.monotonic() < self._busy_until, len(self._attempts), self.last_call
+        return self._missed > 0 or time.monotonic() < self._spared_until, len(self._attempts), self.last_call
 
     @property
     def state(self) -> ExternalServer:
@@ -110,9 +111,8 @@ class Server:
         except Moved:
             raise
         except (Unreachable, Busy) as failure:
-            if isinstance(failure, Busy):
-                self._busy_until = time.monotonic() + _BUSY_S
-            else:
+            self._spared_until = time.monotonic() + _SPARED_S
+            if isinstance(failure, Unreachable):
                 self._note(str(failure), None)
             self._wake.set()
             raise
