@@ -6,8 +6,8 @@ Run every test: first most tests in parallel, then the tests marked ``race`` alo
 Only a test that is marked ``race`` may be tried a second time, once, in a separate process; the run fails if more than
 three tests need a second try. The run also fails if pytest did not end normally, could not collect the tests, or ran no
 test. ``MENDEL_TEST_WORKERS`` sets the number of parallel tests; ``auto`` means one per core. The default is 3, because
-many tests wait for processes, so that two tests do not use two cores fully. Of tests that run in parallel, numerical
-libraries use one thread each: threads that wait for a busy core spin, which made some tests three times as expensive.
+many tests wait for processes, so that two tests do not use two cores fully. Numerical libraries use one thread each:
+threads that wait for a busy core spin, which made some tests three times as expensive.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ class Run:
         results = self.room / f"results-{len(self.parts)}-{len(self.again)}.json"
         given = self.options if options is None else options
         ours = (*arguments, f"--results={results}", f"--room={self.room}", SLOWEST)
-        shared = {} if set(ALONE) <= set(arguments) else ONE_THREAD
         start = time.monotonic()
-        code = _code_of([sys.executable, "-m", "pytest", *given, *ours], {**shared, **os.environ})
+        code = _code_of([sys.executable, "-m", "pytest", *given, *ours], {**ONE_THREAD, **os.environ})
         seconds = time.monotonic() - start
         if not results.exists():
             return Part(name=name, code=code or TESTS_FAILED, seconds=seconds)
