@@ -175,7 +175,7 @@ def serving(tmp_path, run, project):
         if peer is not None:
             peer.serve(name, tree, digest)
             tree = tree.with_name(f"{name}-remote")
-            digest = write_remote(tree, peer.address(), model=name)
+            digest = write_remote(tree, peer.address("grpc"), model=name)
         trees[digest] = tree
         return single_version_model(ModelName(name), served_version(number, digest, None))
 
@@ -183,7 +183,7 @@ def serving(tmp_path, run, project):
     async def serve(kind: str, backend: str):
         loads = BACKENDS[backend](BackendContext(run=run, policy=POLICY, environments=OWN_PYTHON))
         breakers = LocalBreakers(POLICY.breaker, clock)
-        peer = stack.enter_context(remote_peer(project=project)) if backend == "remote" else None
+        peer = stack.enter_context(remote_peer("grpc", project=project)) if backend == "remote" else None
         models = (desired("tried", 1, kind, peer), desired("right", 1, "Right", peer))
         kernel = new_kernel(None, POLICY, load_backend=loads, breakers=breakers, project=project)
         async with kernel:

@@ -187,14 +187,14 @@ def load(request, workshop, run):
     loaded: list[Backend] = []
     loads = BACKENDS[request.param](BackendContext(run=run, policy=POLICY, environments=OWN_PYTHON))
     with ExitStack() as stack:
-        peer = stack.enter_context(remote_peer(project=workshop.project)) if request.param == "remote" else None
+        peer = stack.enter_context(remote_peer("grpc", project=workshop.project)) if request.param == "remote" else None
 
         def load_(kind: str, expect: Digest | None = None) -> Backend:
             directory, digest = workshop.artifact(kind)
             if peer is not None:
                 peer.serve(kind.lower(), directory, digest)
                 directory = workshop.directory / kind / "remote"
-                digest = write_remote(directory, peer.address(), model=kind.lower(), classes=CLASSES.get(kind))
+                digest = write_remote(directory, peer.address("grpc"), model=kind.lower(), classes=CLASSES.get(kind))
             loaded.append(loads(directory, digest=expect or digest, project=workshop.project))
             return loaded[-1]
 
