@@ -38,6 +38,14 @@ MEANINGS = {
         "versions that still answer their last requests. Each worker gets an equal share. When a load needs room, idle "
         "models are unloaded."
     ),
+    "serving.header_bytes": "The largest total size of the headers of an HTTP request; a larger one gets 431.",
+    "serving.header_timeout": "The time in which the headers of an HTTP request must arrive; else the answer is 408.",
+    "serving.body_timeout": "The time in which the body of an HTTP request must arrive; else the answer is 504.",
+    "serving.idle_timeout": "The time after which an HTTP connection without a request is closed.",
+    "serving.max_connections": (
+        "The largest number of HTTP connections, and of gRPC connections. A further HTTP connection replaces an idle "
+        "one, or gets 503; a further gRPC connection is closed."
+    ),
     "serving.evict_unused_for": "How long a model must have had no request before it may be unloaded to make room.",
     "serving.repository_control": (
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "

@@ -79,6 +79,12 @@ def _with_door_ports(kind: type[T]) -> type[T]:
     return kind
 
 
+_POSITIVE_TIMES = (
+    *("request_timeout", "predict_timeout", "load_timeout", "max_connection_age", "report_every"),
+    *("header_timeout", "body_timeout", "idle_timeout", "evict_unused_for"),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 @_with_door_ports
 class ServingSettings:
@@ -96,6 +102,11 @@ class ServingSettings:
     max_batch_rows: int = 1024
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
+    header_bytes: int = 64 << 10
+    header_timeout: timedelta = timedelta(seconds=10)
+    body_timeout: timedelta = timedelta(seconds=30)
+    idle_timeout: timedelta = timedelta(seconds=75)
+    max_connections: int = 4096
     memory_budget_bytes: int | None = None
     evict_unused_for: timedelta = timedelta(minutes=1)
     repository_control: Literal["off", "explicit"] = "off"
@@ -119,9 +130,9 @@ class ServingSettings:
             _require(bool(ports) or not door.ports.several, f"serving.{door.ports.key} must name at least one port")
             _require_ports(f"serving.{door.ports.key}", *ports)
         _require(self.workers >= 0, f"serving.workers must be 0 or more, not {self.workers}")
-        for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes"):
+        for name in ("max_workers", "max_batch_rows", "max_rows", "max_body_bytes", "header_bytes", "max_connections"):
             _require(getattr(self, name) >= 1, f"serving.{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("request_timeout", "predict_timeout", "load_timeout", "max_connection_age", "report_every"):
+        for name in _POSITIVE_TIMES:
             _require(getattr(self, name) > timedelta(0), f"serving.{name} must be longer than 0")
 
     @property

@@ -27,6 +27,11 @@ class ServingPolicy:
             over the workers.
         max_rows: The largest number of rows in one request.
         max_body_bytes: The largest body of one request.
+        header_bytes: The largest total size of the headers of an HTTP request.
+        header_timeout: The time in which the headers of an HTTP request must arrive.
+        body_timeout: The time in which the body of an HTTP request must arrive.
+        idle_timeout: The time after which an HTTP connection without a request is closed.
+        max_connections: The largest number of HTTP connections, and of gRPC connections; divided among the workers.
         memory_budget_bytes: The memory that the versions of a server may take, divided among its workers; versions that
             load, and versions that drain after a change, count too. Before a load, the size of the version's files
             counts, afterwards the measured memory if it is larger. When a load needs room, models that were not used
@@ -61,6 +66,11 @@ class ServingPolicy:
     max_connection_age: timedelta = timedelta(minutes=5)
     max_rows: int = 10_000
     max_body_bytes: int = 100 << 20
+    header_bytes: int = 64 << 10
+    header_timeout: timedelta = timedelta(seconds=10)
+    body_timeout: timedelta = timedelta(seconds=30)
+    idle_timeout: timedelta = timedelta(seconds=75)
+    max_connections: int = 4096
     memory_budget_bytes: int | None = None
     evict_unused_for: timedelta = timedelta(minutes=1)
     max_shadow_queue: int = 64

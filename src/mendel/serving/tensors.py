@@ -111,10 +111,16 @@ def _holds(kind: np.iinfo[Any], values: Sequence[int]) -> bool:
 
 
 def announced_rows(given: Tensors, names: tuple[str, ...] | None) -> int:
-    """Give the number of rows that the shapes of the tensors announce; *names* as for :func:`matrix_of`."""
+    """
+    Give the number of rows in the tensors of raw bytes, of which the number of bytes fits the shape.
+
+    Args:
+        names: As for :func:`matrix_of`.
+    """
     if _is_one_row(given, names):
         return 1
-    return max((tensor.shape[0] for tensor in given.tensors if tensor.shape), default=0)
+    raw = (tensor for tensor in given.tensors if tensor.shape and isinstance(tensor.values, np.ndarray))
+    return max((tensor.shape[0] for tensor in raw), default=0)
 
 
 def matrix_of(given: Tensors, names: tuple[str, ...] | None) -> Matrix:

@@ -24,10 +24,19 @@ class Splice:
 
     Args:
         make_filter: Makes the filter of the bytes that a new caller sends; None passes all bytes on.
+        max_connections: The largest number of connections; a further one is closed at once. None means no limit.
     """
 
-    def __init__(self, listening: socket.socket, path: str, *, make_filter: Callable[[], Filter] | None = None) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        path: str,
+        *,
+        make_filter: Callable[[], Filter] | None = None,
+        max_connections: int | None = None,
+    ) -> None:
         self._listening, self._path, self._make_filter = listening, path, make_filter
+        self._max_connections = max_connections
         self._sides: set[_Side] = set()
         self._joining: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -53,6 +62,9 @@ class Splice:
             side.close()
 
     def _join(self, outer: _Side) -> None:
+        if self._max_connections is not None and len(self._sides) > 2 * self._max_connections:
+            outer.close()  # each connection has two sides
+            return
         task = asyncio.ensure_future(self._connect(outer))
         self._joining.add(task)
         task.add_done_callback(self._joining.discard)

@@ -11,6 +11,7 @@ import json
 import traceback
 import zlib
 from dataclasses import replace
+from datetime import timedelta
 
 import grpc
 import msgspec
@@ -298,3 +299,78 @@ async def test_a_refused_grpc_message_does_not_stay_in_memory(world, connect):
     kept = [error for error in gc.get_objects() if isinstance(error, grpc.aio.AbortError)]
     frames = {frame.f_code.co_name for error in kept for frame, _ in traceback.walk_tb(error.__traceback__)}
     assert "ModelInfer" not in frames
+
+
+HEAD = b"POST /v1/sum/predict HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+SLOW = replace(
+    ServingPolicy(),
+    header_bytes=2_000,
+    header_timeout=timedelta(seconds=0.2),
+    body_timeout=timedelta(seconds=0.2),
+    idle_timeout=timedelta(seconds=0.2),
+)
+CONNECTIONS = {
+    "one large header": (HEAD + b"X: " + b"a" * 3_000 + b"\r\n\r\n", b"HTTP/1.1 431"),
+    "many headers": (HEAD + b"X: a\r\n" * 500, b"HTTP/1.1 431"),
+    "an endless header": (HEAD + b"X: " + b"a" * 3_000, b"HTTP/1.1 431"),
+    "an endless URL": (b"GET /" + b"a" * 3_000, b"HTTP/1.1 431"),
+    "endless trailers": (CHUNKED + b"0\r\n" + b"X: a\r\n" * 1_000, b""),
+    "an endless chunk length": (CHUNKED + b"1;" + b"a" * 6_000, b""),
+    "slow headers": (HEAD, b"HTTP/1.1 408"),
+    "a slow body": (HEAD + b"Content-Length: 10\r\n\r\n{", b"HTTP/1.1 504"),
+    "nothing": (b"", b""),
+}
+
+
+async def asked(world, sent):
+    """The first line that comes back, or nothing if the connection is closed without an answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.ports["rest"])
+    try:
+        writer.write(sent)
+        return await asyncio.wait_for(reader.readline(), 20)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_connections_that_take_too_much_are_ended(open_world, shelf, at, faults):
+    """Headers, trailers and bodies that are too large or too slow get a status or end, and others are answered."""
+    shelf.put("sum", 1)
+    world = await open_world(SLOW)
+    await world.apply(at("sum"))
+    sent = [*CONNECTIONS.values(), (HEAD + b"Content-Length: 19\r\n\r\n" + b'{"a":1,"b":2,"c":3}', b"HTTP/1.1 200")]
+    answers = await asyncio.gather(*(asked(world, given) for given, _ in sent))
+    for (_, expected), answer, name in zip(sent, answers, [*CONNECTIONS, "a good request"], strict=True):
+        assert answer.startswith(expected), name
+        assert bool(answer) == bool(expected), name
+
+
+async def test_connections_and_bodies_in_memory_are_limited(open_world, shelf, at, connect):
+    """A new connection takes the place of an idle one; large bodies beyond the limit get 429, small ones an answer."""
+    shelf.put("sum", 1)
+    world = await open_world(replace(ServingPolicy(), max_connections=6, max_body_bytes=200_000))
+    await world.apply(at("sum"))
+    idle = [await asyncio.open_connection("127.0.0.1", world.ports["rest"]) for _ in range(6)]
+    good = HEAD + b"Content-Length: 19\r\n\r\n" + b'{"a":1,"b":2,"c":3}'
+    assert (await asked(world, good)).startswith(b"HTTP/1.1 200")
+    assert await asyncio.wait_for(idle[0][0].read(), 20) == b""
+    for _, writer in idle:
+        writer.close()
+    part = HEAD + b"Content-Length: 200000\r\n\r\n" + b" " * 190_000
+    pairs = [await asyncio.open_connection("127.0.0.1", world.ports["rest"]) for _ in range(5)]
+    for _, writer in pairs:
+        writer.write(part)
+        await writer.drain()
+    lines = [asyncio.create_task(reader.readline()) for reader, _ in pairs]
+    done, _ = await asyncio.wait(lines, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    assert [task.result()[:12] for task in done] == [b"HTTP/1.1 429"]
+    assert (await asked(world, good)).startswith(b"HTTP/1.1 200")
+    pairs += [await asyncio.open_connection("127.0.0.1", world.ports["rest"])]
+    pairs[-1][1].write(part)
+    assert (await asked(world, good)).startswith(b"HTTP/1.1 503")
+    for task in lines:
+        task.cancel()
+    for _, writer in pairs:
+        writer.close()

@@ -158,8 +158,9 @@ def test_shares_cover_the_server_and_no_budget_is_exceeded(workers, width, queue
     assert queue <= share.bulkhead.max_queue * workers < queue + workers
     assert budget is None or share.memory_budget_bytes * workers <= budget
     assert share.workers == workers
+    assert policy.max_connections <= share.max_connections * workers < policy.max_connections + workers
     whole = replace(share, bulkhead=policy.bulkhead, max_shadow_queue=64, memory_budget_bytes=budget)
-    assert replace(whole, workers=policy.workers) == policy
+    assert replace(whole, workers=policy.workers, max_connections=policy.max_connections) == policy
 
 
 def test_workers_are_as_many_as_asked_for_within_the_bound():

@@ -90,7 +90,7 @@ def worker_count(policy: ServingPolicy, cores: int) -> int:
 
 def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
     """
-    Divide the server's limits by the number of workers: widths, queues and memory, rounded up.
+    Divide the server's limits by the number of workers: widths, queues, connections and memory, rounded up.
 
     ``workers`` of the result is the number of workers that run.
 
@@ -110,5 +110,6 @@ def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
             max_queue=part(policy.bulkhead.max_queue),
         ),
         max_shadow_queue=part(policy.max_shadow_queue),
+        max_connections=part(policy.max_connections),
         memory_budget_bytes=None if budget is None else budget // workers,
     )

@@ -54,7 +54,7 @@ class GrpcServer:
             server = grpc.aio.server(interceptors=(MalformedMessages(),), options=_options(self._kernel))
             _add_services(server, self._kernel)
             server.add_insecure_port(f"unix:{path}")
-            splice = Splice(self._listening, path)
+            splice = Splice(self._listening, path, max_connections=self._kernel.policy.max_connections)
             await server.start()
             stack.callback(splice.cut)
             stack.push_async_callback(server.stop, self._kernel.policy.drain_timeout.total_seconds())

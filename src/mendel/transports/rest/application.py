@@ -14,7 +14,15 @@ from mendel.resilience import fault_of
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
 from mendel.transports.rest.errors import error_response
-from mendel.transports.rest.http_messages import Receive, Request, Response, Send, json_response, repeated_header
+from mendel.transports.rest.http_messages import (
+    BodyMemory,
+    Receive,
+    Request,
+    Response,
+    Send,
+    json_response,
+    repeated_header,
+)
 from mendel.transports.rest.log_routes import MONITORING_ROUTES
 from mendel.transports.rest.plain_routes import PLAIN_ROUTES
 from mendel.transports.rest.rest_policy import RestPolicy
@@ -24,6 +32,8 @@ from mendel.transports.rest.v2_routes import V2_ROUTES
 
 ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
 _SEND_KEY = "Send the API key in the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
+_BODIES_IN_MEMORY = 4
+"""So many of the largest bodies may be in memory at once; further large bodies are refused."""
 _log = structlog.get_logger("mendel.rest")
 
 
@@ -41,6 +51,7 @@ class RestApplication:
     def __init__(self, kernel: Kernel, *, statistics: Statistics | None = None, policy: RestPolicy) -> None:
         self._kernel = kernel
         self._policy = policy
+        self._bodies = BodyMemory(limit_bytes=_BODIES_IN_MEMORY * kernel.policy.max_body_bytes)
         self._table = RouteTable(routes_for(policy, ROUTES))
         self._context = RestContext(kernel=kernel, routes=self._table.routes, policy=policy, statistics=statistics)
 
@@ -54,12 +65,17 @@ class RestApplication:
             path=scope["path"],
             headers=dict(scope["headers"]),
             receive=receive,
+            bodies=self._bodies,
+            body_timeout=self._kernel.policy.body_timeout,
             query_string=scope["query_string"],
         )
         request.correlation_id = self._kernel.correlation_id(
             request.header(b"x-request-id"), request.header(b"traceparent")
         )
-        pattern, response = await self._supervised(request, scope["headers"])
+        try:
+            pattern, response = await self._supervised(request, scope["headers"])
+        finally:
+            request.release_body()
         await response.send(send, request.correlation_id)
         took = self._kernel.steady() - began
         self._kernel.answered(request.method, pattern, str(response.status), request.model, took)

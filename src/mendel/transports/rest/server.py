@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -14,6 +15,7 @@ import uvicorn
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
 from mendel.transports.rest.application import RestApplication
+from mendel.transports.rest.connection_limits import SWEEP_EVERY_S, ConnectionLimits, LimitedProtocol
 from mendel.transports.rest.cors import CrossOrigin
 from mendel.transports.rest.rest_policy import RestPolicy
 
@@ -56,10 +58,11 @@ class RestServer:
     ) -> None:
         self._sockets = list(sockets)
         application = RestApplication(kernel, statistics=statistics, policy=policy)
+        limits = ConnectionLimits.of(kernel.policy)
         config = uvicorn.Config(
             CrossOrigin(application, policy.cors) if policy.cors.allow_origins else application,
             loop="none",
-            http="httptools",
+            http=functools.partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
@@ -68,11 +71,12 @@ class RestServer:
             server_header=False,
             date_header=False,
             backlog=2048,
-            timeout_keep_alive=75,
+            timeout_keep_alive=int(limits.idle_timeout) or 1,
             timeout_graceful_shutdown=int(kernel.policy.drain_timeout.total_seconds()),
         )
         self._server = _Uvicorn(config)
         self._serving: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
@@ -80,6 +84,7 @@ class RestServer:
             if self._serving.done():
                 await self._serving
             await asyncio.sleep(0.005)
+        self._sweeping = asyncio.create_task(self._sweep())
         return self
 
     async def __aexit__(
@@ -88,3 +93,14 @@ class RestServer:
         if self._serving is not None:
             self._server.should_exit = True
             await self._serving
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        """Close connections that take too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, LimitedProtocol):
+                    connection.expire(loop.time())
