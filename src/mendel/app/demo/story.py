@@ -238,7 +238,12 @@ class Story:
         record = stage.ask(lambda client: client.version(VersionRef(_name(world), new or 0)))
         self._tell.tell(f"{record.ref} trained on {_rows_of(record.metadata)}, replayed, passed every gate, promoted.")
         changed = datetime.now(UTC)
+
+        def answers() -> bool:
+            return any(sent.answer.version == new for sent in traffic.since(changed))
+
         with self._tell.waiting("Quality recovers ..."):
+            self._play_until(rows, traffic, answers, budget=0, what="an answer of the new version")
             traffic.play(rows.take(260, recalibrated=True))
             traffic.settle()
             self._await_run(stage, run.id)
