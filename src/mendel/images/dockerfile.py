@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mendel.errors import BuildRefused, InvalidValue
+from mendel.errors import BuildRefused, InvalidValue, Unsupported
 from mendel.images.entities import APP, DATA, MANIFEST, USER_ID, VENV, ImagePlan, Venv
 from mendel.images.labels import one_line
 from mendel.images.lockfile import WheelPin
@@ -113,7 +113,13 @@ def render_dockerfile(plan: ImagePlan, needs: EngineNeeds = _NOTHING_MORE) -> st
 
     Raises:
         InvalidValue: The base image has no reference that a Dockerfile can name.
+        Unsupported: pip, which runs in the image during the build, does not support the project's Python.
     """
+    if plan.environment.project is not None and plan.environment.base.runtime is not None:
+        raise Unsupported(
+            f"docker, podman and buildah build no image for a project on Python {plan.environment.base.python}.",
+            remedy="Build with --engine oci.",
+        )
     return "\n".join([*_builder_stage(plan, needs), "", *_final_stage(plan, needs)]) + "\n"
 
 

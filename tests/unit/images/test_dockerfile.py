@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mendel.errors import BuildRefused, InvalidValue
+from mendel.errors import BuildRefused, InvalidValue, Unsupported
 from mendel.images import (
     EngineNeeds,
     apt_packages,
@@ -71,14 +71,15 @@ def test_the_whole_file(make_plan):
 
 
 def test_two_environments(make_plan):
-    """Each is made and filled with its own Python and requirements; what is compiled goes to the project's."""
-    plan = make_plan(FILES, NAMED, environment=make_plan.isolated)
+    """Each is made and filled with its own requirements; what is compiled goes to the project's."""
+    base = replace(make_plan.isolated.base, python="3.12", interpreter="/usr/bin/python3.12", runtime=None)
+    plan = make_plan(FILES, NAMED, environment=replace(make_plan.isolated, base=base))
     needs = EngineNeeds(sources=("slow==1",))
     runs = [json.loads(rest) for word, rest in instructions(render_dockerfile(plan, needs)) if word == "RUN"]
     assert [run[-1] for run in runs if run[1:3] == ["-m", "venv"]] == ["/opt/mendel", "/opt/project"]
-    project = ("/usr/bin/python3.9", "/opt/project/bin/python")
+    project = ("/usr/bin/python3.12", "/opt/project/bin/python")
     assert [(run[0], run[4], run[-1]) for run in runs if "install" in run] == [
-        ("/usr/bin/python3.11", "/opt/mendel/bin/python", "/build/requirements.txt"),
+        ("/usr/bin/python3.12", "/opt/mendel/bin/python", "/build/requirements.txt"),
         (*project, "/build/project-requirements.txt"),
         (*project, "/build/sources.txt"),
     ]
@@ -87,6 +88,13 @@ def test_two_environments(make_plan):
     assert b"numpy==2.1.0" in context["build/requirements.txt"]
     assert context["build/project-requirements.txt"].startswith(b"numpy==1.22.4 --hash=")
     assert context["build/constraints.txt"] == b"numpy==1.22.4\n"
+
+
+def test_a_python_that_pip_does_not_support_needs_our_own_builder(make_plan):
+    """The engines install with the pip of today, which knows no Python 3.9; the error says which builder does."""
+    with pytest.raises(Unsupported, match=r"no image for a project on Python 3\.9") as refused:
+        render_dockerfile(make_plan(FILES, NAMED, environment=make_plan.isolated))
+    assert "--engine oci" in refused.value.remedy
 
 
 def test_labels_are_the_plans_and_say_it_cannot_be_repeated(make_plan):

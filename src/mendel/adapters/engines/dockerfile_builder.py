@@ -81,9 +81,8 @@ class DockerfileEngine(BuildEngine):
         Build the image; the layers of a failed build stay in the engine's cache.
 
         Raises:
-            Unsupported: The engine or pip is not installed.
+            Unsupported: The engine or pip is not installed, or the project's Python is too old for pip.
         """
-        _require_new_python(plan, self.name)
         needs = replace(self._needs, base=self._base(plan, on_progress))
         with tempfile.TemporaryDirectory(prefix="mendel-context-") as scratch:
             room = Path(scratch)
@@ -217,13 +216,6 @@ class DockerfileEngine(BuildEngine):
         kind = ("inspect", "--type=image") if self.name == "buildah" else ("image", "inspect")
         ended = self._program.attempt(*kind, f"--format={form}", reference)
         return ended.out.strip() if ended.code == 0 else None
-
-
-def _require_new_python(plan: ImagePlan, engine: str) -> None:
-    """Refuse a project on a Python that pip, which runs in the image during the build, does not support."""
-    old = next((venv.base.python for venv in plan.venvs if venv.base != venv.base.for_runtime), None)
-    if old is not None:
-        raise Unsupported(f"{engine} cannot build an image for Python {old}.", remedy="Build with --engine oci.")
 
 
 def _steps(on_progress: OnProgress) -> Callable[[str], None]:
