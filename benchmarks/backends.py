@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from mendel.adapters.processes.model_processes import ModelProcesses
-from mendel.app.server.backend_table import BACKENDS, BackendContext
+from mendel.app.server.backend_table import BACKENDS, BackendContext, server_environments
 from mendel.errors import ModelFailed, NotReady
 from mendel.projects import Project
 from mendel.serving import (
@@ -153,7 +153,7 @@ def main() -> None:
     policy = ServingPolicy()
     print(f"{'':34}" + "".join(f"{kind:>18}" for kind in KINDS))
     with host() as run, tempfile.TemporaryDirectory() as scratch:
-        context = BackendContext(run=run, policy=policy)
+        context = BackendContext(run=run, policy=policy, environments=server_environments(policy))
         for name, model, rows, count in fitted():
             tree = Path(scratch) / name
             write_artifact(model.fit(rows, TRUTH), tree, training=rows)
@@ -209,7 +209,7 @@ def _state() -> DesiredState:
 
 def _kernel(policy: ServingPolicy, make: Callable[[BackendContext], LoadBackend], run: Path = Path()) -> Kernel:
     """A kernel that loads with what *make* gives, and checks no digest."""
-    loads = make(BackendContext(run=run, policy=policy))
+    loads = make(BackendContext(run=run, policy=policy, environments=server_environments(policy)))
 
     def unchecked(directory: Path, *, digest: Digest | None, project: Project | None) -> Backend:
         del digest

@@ -80,3 +80,24 @@ def test_a_worker_with_a_hanging_call_is_replaced(serve, hub, artifact):
     server.until(lambda: worker not in server.workers())
     server.until(lambda: server.version() == 1)
     assert "a call of a model hangs" in server.log.read_text()
+
+
+def test_idle_models_in_processes_make_room(serve, hub, artifact):
+    """The budget has room for one process, which two workers share; the idle model's process ends for the other."""
+    hub.deploy(artifact(1))
+    budget = {"memory_budget_bytes": 50 << 20, "evict_unused_for": "1s"}
+    server = serve(workers=2, serving={"backend": "process", **budget}).ready()
+    server.until(lambda: server.version() == 1)
+    (first,) = model_processes(server)
+
+    def answered(model):
+        row = {"instances": [{"x0": 0.0, "x1": 0.0}]}
+        return server.ask("POST", f"/v1/{model}/predict", row)[1].get("predictions")
+
+    hub.deploy(artifact(2), model="other")
+    server.until(lambda: answered("other") == [2] and first not in model_processes(server))
+    assert not alive(first)
+    assert server.ask("GET", "/health")[0] == 200
+    models = {model["model"]: model for model in server.ask("GET", "/status")[1]["models"]}
+    assert "memory_budget_bytes" in models["credit"]["error"]
+    server.until(lambda: server.predict()[1].get("predictions") == [1] and len(model_processes(server)) == 1)

@@ -8,11 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from mendel.adapters.processes.child_processes import die_with_parent
 from mendel.adapters.processes.parent_channel import Channel
 from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_log
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""
+How long a thread may hold the interpreter while others wait: a tenth of Python's default.
+
+The event loop waits so long for each of its steps while a model computes in pure Python.
+"""
 
 
 def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
@@ -26,6 +33,7 @@ def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
     parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args()
     die_with_parent(given.parent)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_log(LogStyle())
     log_crashes()
