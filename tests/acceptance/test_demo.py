@@ -29,7 +29,7 @@ def play(home, *arguments):
             capture_output=True,
             text=True,
             check=False,
-            timeout=400,
+            timeout=600,
         )
         left = processes_below(home)
     finally:
@@ -104,14 +104,14 @@ def plays(tmp_path_factory):
 
 
 @pytest.mark.slow(100)
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(650)
 def test_the_demo_plays_the_circle_on_the_digits(plays):
     """`mendel demo` ends with 0: 0 failed requests, a decision within 15 s, one candidate, a ledger that holds."""
     judge(plays["digits"].result())
 
 
 @pytest.mark.slow(100)
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(650)
 def test_the_demo_plays_the_same_story_on_any_table(plays):
     """`mendel demo --data credit.csv --target SeriousDlqin2yrs` shows the same, with the gates as they are."""
     shared_data(TABLE)

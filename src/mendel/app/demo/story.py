@@ -183,16 +183,16 @@ class Story:
     # -- 2 --
 
     def _await_ready(self, stage: Stage, world: World) -> None:
-        def serves() -> bool:
-            report = stage.ask(lambda client: client.servers())
-            return any(
-                one.version_serving == 1 and one.model == world.classifier
-                for server in report
-                for one in server.report.convergence
-            )
-
         with self._tell.waiting("Servers load version 1 ..."):
-            stage.wait(serves, "version 1 to serve")
+            stage.wait(lambda: self._serves(stage, world, 1), "version 1 to serve")
+
+    def _serves(self, stage: Stage, world: World, version: int) -> bool:
+        report = stage.ask(lambda client: client.servers())
+        return any(
+            one.version_serving == version and one.model == world.classifier
+            for server in report
+            for one in server.report.convergence
+        )
 
     def _calm(self, stage: Stage, world: World, rows: Rows, traffic: Traffic) -> None:
         self._tell.act(2, "Traffic over REST, gRPC and ZMQ; labels arrive late")
@@ -233,10 +233,13 @@ class Story:
             self._play_until(rows, traffic, promoted, budget=760, what="a promoted candidate")
         self._findings.quality["drifted"] = _accuracy(traffic.since(began))
         run = stage.ask(lambda client: client.runs(world.classifier))[-1]
-        new = stage.ask(lambda client: client.deployment(world.classifier)).production
+        new = stage.ask(lambda client: client.deployment(world.classifier)).production or 0
         self._tell.tell(f"Decision: {run.playbook} ({run.reason}).")
-        record = stage.ask(lambda client: client.version(VersionRef(_name(world), new or 0)))
+        record = stage.ask(lambda client: client.version(VersionRef(_name(world), new)))
         self._tell.tell(f"{record.ref} trained on {_rows_of(record.metadata)}, replayed, passed every gate, promoted.")
+        with self._tell.waiting(f"Servers load version {new} ..."):
+            served = f"version {new} to serve"
+            self._play_until(rows, traffic, lambda: self._serves(stage, world, new), budget=0, what=served)
         changed = datetime.now(UTC)
 
         def answers() -> bool:
