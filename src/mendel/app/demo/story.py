@@ -26,6 +26,8 @@ from mendel.transports.door_table import DOORS
 from mendel.values import ModelName, VersionRef
 
 RATE = 70.0
+RATE_AGAIN = 40.0
+"""Requests per second with rows that were sent before: enough for the monitor, and training gets the other time."""
 LABEL_DELAY_S = 1.0
 SETTINGS = {
     "MENDEL_SERVING__WORKERS": "2",
@@ -437,7 +439,7 @@ class Story:
         while not reached():
             if time.monotonic() > end:
                 raise DeadlineExceeded(f"Waited {PATIENCE_S:.0f} s for {what}.")
-            traffic.play(rows.again(), labelled=False, until=reached)
+            traffic.play(rows.again(), labelled=False, until=reached, rate=RATE_AGAIN)
 
     def _incident(self, stage: Stage, world: World, after: datetime) -> Incident | None:
         found = stage.ask(lambda client: client.incidents(world.classifier))

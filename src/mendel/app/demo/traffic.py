@@ -95,19 +95,24 @@ class Traffic:
         self._threads[-1].join(timeout=60)
 
     def play(
-        self, rows: list[tuple[Row, Any]], *, labelled: bool = True, until: Callable[[], bool] | None = None
+        self,
+        rows: list[tuple[Row, Any]],
+        *,
+        labelled: bool = True,
+        until: Callable[[], bool] | None = None,
+        rate: float | None = None,
     ) -> int:
         """
-        Send *rows* at the configured rate; stop early when *until* gives True.
+        Send *rows* at *rate* per second, or at the configured rate; stop early when *until* gives True.
 
         Returns:
             The number of rows that were sent.
         """
-        start = time.monotonic()
+        start, rate = time.monotonic(), rate or self._rate
         for number, (row, truth) in enumerate(rows):
             if until is not None and number % _ROWS_BETWEEN_QUESTIONS == 0 and until():
                 return number
-            time.sleep(max(0.0, start + number / self._rate - time.monotonic()))
+            time.sleep(max(0.0, start + number / rate - time.monotonic()))
             self._queues[self._order[self._turn % len(self._order)]].put((row, truth, labelled))
             self._turn += 1
         return len(rows)
