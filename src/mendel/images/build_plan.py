@@ -38,6 +38,7 @@ _ENVIRONMENT = {
 _ISOLATED = {
     "MENDEL_SERVING__BACKEND": "process",
     "MENDEL_SERVING__MODEL_PYTHON": f"{PROJECT_VENV}/bin/python",
+    "PYTHONPYCACHEPREFIX": f"{DATA}/.bytecode",  # a restarted model process does not compile its packages again
 }
 
 

@@ -189,7 +189,7 @@ def _served_files(project: Project, classifier: str, on_progress: OnProgress) ->
 def _held_wheels(project: Project, classifier: str) -> dict[str, Path]:
     file = project.root / LOCK_FILE
     locked = Lock.parse(file.read_bytes(), path=str(file)).environments if file.is_file() else ()
-    pins = (pin for env in locked if classifier in env.classifiers for pin in env.wheels)
+    pins = (pin for env in locked if classifier in env.classifiers for pin in env.parts[-1][1])
     names = {f"{WHEELS_DIRECTORY}/{pin.filename}" for pin in pins}
     return {name: project.root / name for name in names if (project.root / name).is_file()}
 

@@ -461,7 +461,8 @@ class LoadedDeployments:
         there = None if old is None else old.versions.get(number)
         if there is not None and there.served.artifact_digest == served.artifact_digest:
             return there
-        fixed = self._context.policy.environments == "fixed"
+        policy, image = self._context.policy, self._context.identity.image
+        fixed = policy.environments == "fixed" or (image is not None and policy.model_python is not None)
         _check_swappable(old, served, self._context.identity, fixed=fixed)
         return await self._load(desired.deployment.model, served, fetch)
 

@@ -810,7 +810,8 @@ def _die_with_parent(parent: int) -> None:
 def _prepare(order: Mapping[str, Any]) -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [*order["path"], *(place for place in sys.path if place != here)]
-    sys.dont_write_bytecode = True
+    if sys.pycache_prefix is None:  # nothing is written beside the files of the model
+        sys.dont_write_bytecode = True
     if order["most_memory"]:
         import resource  # noqa: PLC0415 - not on every platform
 

@@ -172,6 +172,7 @@ def test_a_project_with_an_environment_of_its_own(make_plan):
         **shared.run.environment,
         "MENDEL_SERVING__BACKEND": "process",
         "MENDEL_SERVING__MODEL_PYTHON": "/opt/project/bin/python",
+        "PYTHONPYCACHEPREFIX": "/data/.bytecode",
     }
     assert [(venv.python, venv.base.interpreter, [pin.name for pin in venv.wheels]) for venv in plan.venvs] == [
         ("/opt/mendel/bin/python", "/usr/bin/python3.11", ["numpy", "scipy", "mendel"]),

@@ -38,7 +38,9 @@ _BLAMED_AT: Final = 3
 """The number of ends in a row, each within ``_STEADY_S`` of a start, from which the version is blamed in any case."""
 _FAREWELL_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
-_PYTHON_FOR_ALL: Final = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
+_PYTHON_FOR_ALL: Final = frozenset(
+    {"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONPYCACHEPREFIX", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}
+)
 """The variables that mean the same to every Python; PYTHONPATH and PYTHONHOME name the files of one."""
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
 _LOGGED: Final = ("logger", "fault", "at", "dropped")
@@ -264,13 +266,16 @@ class _Keeper:
         return _Child(process=process, reader=reader, writer=writer, address=address, born=born)
 
     def _passed(self) -> dict[str, str]:
-        if self._order["interpreter"] == sys.executable:
+        python = self._order["interpreter"]
+        if python == sys.executable:
             return dict(self._environment)
-        return {
+        passed = {
             name: value
             for name, value in self._environment.items()
             if name in _PYTHON_FOR_ALL or not name.startswith("PYTHON")
         }
+        programs = [str(Path(python).parent), passed.get("PATH", os.defpath)]  # its own programs before those of Mendel
+        return {**passed, "PATH": os.pathsep.join(programs)}
 
     async def _first_word(self, child: _Child) -> Mapping[str, Any]:
         """Give what the process says of its load: ``loaded`` with the facts, or ``failed`` with the reason."""
