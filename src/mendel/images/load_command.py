@@ -46,11 +46,10 @@ def not_verified(plan: ImagePlan, tail: str) -> ImageNotVerified:
     """Make the error for a failed load; *tail* is the end of the output."""
     name, module = plan.labels.get(CLASS_LABEL), plan.labels.get(MODULE_LABEL)
     what = f"{name} of {module} cannot be loaded" if _is_of_project(plan) else "Mendel cannot be imported"
-    return ImageNotVerified(
-        f"{what} in the image: {_last_line(tail)}",
-        log_tail=tail,
-        remedy="Add the missing package to the requirements, or use a base image with the missing library.",
-    )
+    remedy = "Add the missing package to the requirements, or use a base image with the missing library"
+    if plan.environment.project is not None:
+        remedy += "; code that imports Mendel, or needs its packages, needs build.isolation: shared and 'mendel lock'"
+    return ImageNotVerified(f"{what} in the image: {_last_line(tail)}", log_tail=tail, remedy=f"{remedy}.")
 
 
 def _is_of_project(plan: ImagePlan) -> bool:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,20 +45,25 @@ _KEEP_STANZAS = (
 )
 """A hook for mmdebstrap that saves the control stanza of every package, so that scanners can list the packages."""
 
-_FOUNDATIONS = {"bullseye": ("bookworm", "python3.11")}
+_FOUNDATIONS = {"bullseye": ("bookworm", "python3.11", "python3.9")}
 """
-The Debian releases whose Python is too old for Mendel, each with a newer release and its Python. The base image then
-has the packages of the newer release, its Python for Mendel, and the ``python3`` of the older release for the project:
-programs of an older release run with the C library of a newer one.
+The Debian releases whose Python is too old for Mendel, each with a newer release, its Python, and the old Python. The
+base image then has the packages of the newer release, its Python for Mendel, and the ``python3`` of the older release
+for the project: programs of an older release run with the C library of a newer one.
 """
 
 _OLD_PYTHON = ("libpython3-stdlib", "python3", "python3-distutils", "python3-lib2to3", "python3-minimal")
 _ADD_RELEASE = (
-    'sed -n -e "/-updates/d" -e "s/{newer}/{older}/gp" "$1/etc/apt/sources.list" '
-    '> "$1/etc/apt/sources.list.d/old.list"; '
+    'set -e; old="$1/etc/apt/sources.list.d/old.list"; '
+    r"sed -nE 's#^(deb +(\[[^]]*\] +)?[^ ]+ +){newer}(-security)?( |$)#\1{older}\3\4#p' "
+    '"$1/etc/apt/sources.list" > "$old"; test -s "$old"; '
     'printf "Package: {packages}\nPin: release n={older}\nPin-Priority: 1001\n" > "$1/etc/apt/preferences.d/python"'
 )
-"""A hook for mmdebstrap that also takes packages from an older release, and prefers the Python of that release."""
+"""
+A hook for mmdebstrap that also takes packages from an older release, and prefers the Python of that release.
+
+It fails if the sources that mmdebstrap wrote name no mirror of the newer release.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +120,7 @@ def unpacked_root(
         _bootstrap(found, recipe, platform, root)
         with tarfile.open(root, "r:") as archive:
             members = {_name(member): member for member in archive}
+            _require_old_python(recipe, members)
             scripted = {
                 path: b"".join(_pieces(archive, member))
                 for path, member in members.items()
@@ -133,7 +139,7 @@ def unpacked_root(
 
 def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Path) -> None:
     suite, *python = _FOUNDATIONS.get(recipe.suite, (recipe.suite,))
-    packages = ",".join(sorted({*PACKAGES, *recipe.include, *((*python, "python3-distutils") if python else ())}))
+    packages = ",".join(sorted({*PACKAGES, *recipe.include, *((python[0], "python3-distutils") if python else ())}))
     add = _ADD_RELEASE.format(newer=suite, older=recipe.suite, packages=" ".join(_OLD_PYTHON))
     command = [
         *(program, "--quiet", "--variant=extract", f"--mode={recipe.mode}", "--format=tar"),
@@ -154,6 +160,15 @@ def _bootstrap(program: str, recipe: BaseRecipe, platform: Platform, target: Pat
                 "If you are not root, try --mode unshare or --mode fakechroot. To use another Debian "
                 "mirror, give --mirror URL."
             ),
+        )
+
+
+def _require_old_python(recipe: BaseRecipe, members: Collection[str]) -> None:
+    newer, *_, python = _FOUNDATIONS.get(recipe.suite, ("", ""))
+    if python and f"usr/bin/{python}" not in members:
+        raise ProgramFailed(
+            f"mmdebstrap made a base image of Debian {recipe.suite} without {python}.",
+            remedy=f"Give a mirror that has the releases {newer} and {recipe.suite}: --mirror URL.",
         )
 
 

@@ -5,6 +5,9 @@ Check that a server can load what it is about to serve, without network and with
 registered version in the directory VERSION, by the road that serving takes: the same backend, the same environment and
 the same first prediction. It exits with 0, or with 1 and the reason as the last line. The build of an image runs this
 module in the image before the image gets its names.
+
+A predictor that requires ``model_dir`` needs a registered version. Without a version, the module is imported and the
+class is found, in the same environment, but the predictor is not constructed.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
 import sys
 import tempfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Final
 
 from mendel.adapters.processes.child_processes import worker_environment
 from mendel.adapters.processes.model_processes import ModelProcesses
@@ -30,6 +35,16 @@ from mendel.errors import MendelError
 from mendel.projects import Project
 from mendel.serving import Kernel, LocalBreakers, LocalCounters, ServerIdentity, ServingPolicy
 from mendel.values import DesiredState, ModelConvergence, from_json
+
+_ASK_CLASS: Final = """\
+import importlib, inspect, sys
+root, module, name, *given = sys.argv[1:]
+sys.path[:] = [root, *filter(None, sys.path)]
+signature = inspect.signature(getattr(importlib.import_module(module), name))
+signature.bind(**dict.fromkeys([*given, "model_dir"]))
+print(signature.parameters["model_dir"].default is inspect.Parameter.empty)
+"""
+"""A program that prints True if a class requires ``model_dir`` and no argument beside those that are given."""
 
 
 def main(arguments: list[str]) -> int:
@@ -58,7 +73,9 @@ async def _failures(directory: Path, classifier: str, version: Path | None = Non
         ):
             state = from_json(files.desired_file.read_bytes(), DesiredState)
             found = await kernel.apply(state, lambda digest: (files.artifacts / digest.hex).resolve())
-            return [*_reasons(found)]
+            reasons = [*_reasons(found)]
+        needs_version = reasons and version is None and project is not None and _needs_version(project, classifier)
+        return [] if needs_version else reasons
     raise AssertionError
 
 
@@ -84,6 +101,30 @@ def _kernel(run: Path, project: Project | None, rng: random.Random) -> Kernel:
         project=project,
         identity=identify(project, None, system_environment()).identity,
     )
+
+
+def _needs_version(project: Project, name: str) -> bool:
+    """Tell whether only the artefact directory of a registered version is missing to construct the predictor."""
+    predictor = project.classifier(name).predictor
+    if "model_dir" in predictor.init_kwargs:
+        return False
+    interpreter = read_settings(environment=system_environment()).serving.model_python or sys.executable
+    place = (str(project.root.resolve()), predictor.import_name, predictor.class_name)
+    asked = subprocess.run(  # noqa: S603 - the program is ours and every value is an argument of its own
+        [
+            interpreter,
+            "-B" if interpreter == sys.executable else "-BE",
+            "-c",
+            _ASK_CLASS,
+            *place,
+            *predictor.init_kwargs,
+        ],
+        env={name: value for name, value in os.environ.items() if not name.startswith("MENDEL_")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    return asked.returncode == 0 and asked.stdout.split()[-1:] == [b"True"]
 
 
 def _reasons(found: tuple[ModelConvergence, ...]) -> list[str]:

@@ -28,10 +28,10 @@ class LoadCheck:
 
     Args:
         directory: The cache of unpacked layers.
-        limit: The maximum duration of a load.
+        limit: The maximum duration of a check, by default longer than servers wait for a load.
     """
 
-    def __init__(self, directory: Path, *, limit: timedelta = timedelta(minutes=2)) -> None:
+    def __init__(self, directory: Path, *, limit: timedelta = timedelta(minutes=6)) -> None:
         self._directory = directory
         self._trees = UnpackedLayers(directory / "layers")
         self._limit = limit
@@ -88,7 +88,10 @@ class LoadCheck:
         except DeadlineExceeded as error:
             raise ImageNotVerified(
                 f"Loading the predictor in the image took longer than {self._limit.total_seconds():.0f} s.",
-                remedy="Do not use the network while a module is imported or a predictor is constructed.",
+                remedy=(
+                    "Make the predictor load faster, and do not use the network while a module is imported or a "
+                    "predictor is constructed."
+                ),
             ) from error
         if ended.status != 0:
             raise not_verified(plan, ended.tail)

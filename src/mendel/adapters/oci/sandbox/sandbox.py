@@ -48,6 +48,7 @@ for device in null zero random urandom; do
     : > "$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done
+mkdir -m 1777 "$root/dev/shm"
 mount -t proc proc "$root/proc" 2>/dev/null || :
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -t tmpfs -o "mode=0755$owner" tmpfs "$root/data"
@@ -121,7 +122,9 @@ class Sandbox:
         (root / _APP).rmdir()
         self.app.rename(root / _APP)
         os.chown(root / _DATA, USER_ID, USER_ID)
-        (root / "tmp").chmod(stat.S_ISVTX | stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
+        (root / "dev" / "shm").mkdir(exist_ok=True)
+        for shared in ("tmp", "dev/shm"):
+            (root / shared).chmod(stat.S_ISVTX | stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
         for name, (major, minor) in _DEVICES.items():
             with suppress(PermissionError, FileExistsError):
                 os.mknod(root / "dev" / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
