@@ -21,6 +21,9 @@ MAX_NAMES: Final = 4_000_000
 MAX_PARTS: Final = 1_000_000
 """The most lists, objects and other parts in one request; a row of a request is one part."""
 
+MAX_TOKENS: Final = MAX_VALUES + MAX_PARTS
+"""The most values together with the brackets, headers and line ends around them."""
+
 _ARRAYS, _MAPS = range(0x90, 0xA0), range(0x80, 0x90)
 _SIZED: Final = {
     **dict.fromkeys((0xC4, 0xD9), 1),
@@ -56,12 +59,13 @@ def check_json_size(text: bytes | str) -> None:
         parts, names, commas = text.count(b"[") + text.count(b"{"), text.count(b":"), text.count(b",")
     check_parts(parts)
     _check_names(names)
-    check_values(parts + commas)
+    _check_tokens(parts + commas)
 
 
 def check_csv_size(body: bytes) -> None:
     """Raise TooLarge when the CSV *body* has too many cells or lines."""
-    check_values(body.count(b",") + body.count(b"\n") + body.count(b"\r"))
+    lines = body.count(b"\n") + body.count(b"\r") - body.count(b"\r\n")
+    _check_tokens(body.count(b",") + lines)
 
 
 def check_msgpack_size(frame: bytes) -> None:
@@ -91,7 +95,7 @@ def check_msgpack_size(frame: bytes) -> None:
         parts += 1
         check_parts(parts)
         _check_names(names)
-        check_values(values)
+        _check_tokens(values)
 
 
 def check_parts(count: int) -> None:
@@ -104,7 +108,16 @@ def check_parts(count: int) -> None:
 
 def check_values(count: int) -> None:
     """Raise TooLarge when a request has more than ten million values."""
-    if count > MAX_VALUES:
+    _check_values(count, MAX_VALUES)
+
+
+def _check_tokens(count: int) -> None:
+    """Raise TooLarge when a text or msgpack has more values than allowed, whatever the structure around the values."""
+    _check_values(count, MAX_TOKENS)
+
+
+def _check_values(count: int, limit: int) -> None:
+    if count > limit:
         raise TooLarge(f"The request has more than {MAX_VALUES} values.", remedy="Send fewer rows per request.")
 
 

@@ -15,7 +15,14 @@ from mendel.serving import Records, check_msgpack_size, infer_signature, parse_c
 from mendel.serving.entities import Tensor, Tensors
 from mendel.serving.input_codec import InputCodec
 from mendel.serving.input_contract import InputContract
-from mendel.serving.request_size import MAX_NAMES, MAX_PARTS, MAX_VALUES
+from mendel.serving.request_size import (
+    MAX_NAMES,
+    MAX_PARTS,
+    MAX_TOKENS,
+    MAX_VALUES,
+    check_csv_size,
+    check_json_size,
+)
 from mendel.serving.tensors import from_raw
 from mendel.transports.rest.v2_bodies import read_request
 from mendel.transports.zmq.messages import read_message
@@ -38,19 +45,19 @@ def packed(kind: bytes, count: int, content: bytes) -> bytes:
 BODIES = {
     "rows": b'{"records":[%b]}' % many(b"{}", MAX_PARTS + 1),
     "lists": b"[%b]" % many(b"[]", MAX_PARTS + 1),
-    "values": b'{"instances":[[%b]]}' % many(b"0", MAX_VALUES + 1),
-    "texts": b'{"instances":[[%b]]}' % many(b'""', MAX_VALUES + 1),
+    "values": b'{"instances":[[%b]]}' % many(b"0", MAX_TOKENS + 1),
+    "texts": b'{"instances":[[%b]]}' % many(b'""', MAX_TOKENS + 1),
     "keys": b"{%b}" % many(b'"":0', MAX_NAMES + 1),
 }
 CSV = {
-    "cells": b"," * (MAX_VALUES + 1),
-    "lines": b"a\n" + b"\n" * MAX_VALUES,
+    "cells": b"," * (MAX_TOKENS + 1),
+    "lines": b"a\n" + b"\n" * MAX_TOKENS,
     "rows": b"a\n" + b"1\n" * 10_001,
 }
 FRAMES = {
     "lists": packed(b"\xdd", MAX_PARTS + 1, b"\x90" * (MAX_PARTS + 1)),
     "maps": packed(b"\xdd", MAX_PARTS + 1, b"\x80" * (MAX_PARTS + 1)),
-    "values": packed(b"\xdd", MAX_VALUES + 1, b"\1" * (MAX_VALUES + 1)),
+    "values": packed(b"\xdd", MAX_TOKENS + 1, b"\1" * (MAX_TOKENS + 1)),
     "announced values": packed(b"\xdd", 2**32 - 1, b"\1" * MAX_PARTS),
     "keys": packed(b"\xdf", MAX_NAMES + 1, b"\xa0\1" * (MAX_NAMES + 1)),
     "long texts": packed(b"\xdd", MAX_PARTS + 1, b"\xd9\0" * (MAX_PARTS + 1)),
@@ -82,6 +89,19 @@ def test_msgpack_with_too_many_values_is_refused(name):
     """A frame of msgpack is refused by its lists, its keys and the values that its lists announce."""
     with pytest.raises(TooLarge):
         read_message(FRAMES[name])
+
+
+def test_the_largest_allowed_request_is_accepted_in_every_form():
+    """10,000 rows of 1,000 values are not too large because of brackets, a header line or line ends."""
+    rows, columns = 10_000, 1_000
+    row = many(b"0", columns)
+    check_json_size(b'{"instances":[%b]}' % many(b"[%b]" % row, rows))
+    tensor = b'{"inputs":[{"name":"a","shape":[%d,%d],"datatype":"FP64","data":[%b]}]}'
+    check_json_size(tensor % (rows, columns, many(row, rows)))
+    for end in (b"\n", b"\r\n", b"\r"):
+        check_csv_size((row + end) * (rows + 1))
+    packed_row = b"\xdc" + columns.to_bytes(2) + b"\1" * columns
+    check_msgpack_size(packed(b"\xdd", rows, packed_row * rows))
 
 
 @pytest.mark.parametrize("end", [b"\xc1", b"\xcb\1", b"\xdd\1"], ids=repr)
