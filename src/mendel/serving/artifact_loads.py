@@ -46,8 +46,10 @@ class ArtifactLoads:
     2 s, the next load starts beside it, so that a slow model does not delay other models.
 
     Each load claims a part of ``policy.memory_budget_bytes``: before it begins, the size of the files, or the least
-    memory that an earlier load of the artefact took; afterwards the measured memory, if it is larger. Memory that
-    requests take during the load is measured too, so a load that exceeds the budget is tried again later.
+    memory that an earlier load of the artefact took; afterwards the measured memory, if it is larger. The memory of a
+    model in a thread is measured as the growth of this process, which imports, requests and other loads also cause. So
+    a load that exceeds the budget is tried again later, and the measurement counts for later loads only if no other
+    load ran and it is within the budget.
 
     A load that takes longer than ``policy.load_timeout`` counts as failed. Its thread cannot be stopped and continues;
     a later attempt to load the same artefact starts no second thread, and waits for the first thread until the timeout
@@ -65,6 +67,7 @@ class ArtifactLoads:
         self._turn = asyncio.Lock()
         self._loads: dict[LoadKey, _Load] = {}
         self._running: dict[LoadKey, asyncio.Future[LoadedArtifact]] = {}
+        self._begun = 0
         self._trials: frozenset[LoadKey] = frozenset()
         self._refused: dict[LoadKey, RefusedLoad] = {}
 
@@ -81,7 +84,7 @@ class ArtifactLoads:
             ModelNotLoadable: The load takes longer than ``policy.load_timeout``, the artefact cannot be loaded, or the
                 load is refused because it ended worker processes.
             NotReady: The load is refused for now, or there is no room in the memory budget now.
-            NotSwappable: The artefact is larger than the whole memory budget.
+            NotSwappable: The files, or the model's own process, are larger than the whole memory budget.
         """
         key = _key_of(model, served)
         load = await self._under_way(key, served, fetch)
@@ -150,6 +153,7 @@ class ArtifactLoads:
         result.add_done_callback(lambda _: turn())
         loop.call_later(_TRIAL_S if key in self._trials else _SLOW_S, turn)
         self._running[key] = result
+        self._begun += 1
         self._context.announce(frozenset(self._running))
 
         def finish(artifact: LoadedArtifact | None, error: MendelError | None) -> None:
@@ -186,6 +190,7 @@ class ArtifactLoads:
         share = max(1, self._context.policy.workers) if self._context.is_shared(directory) else 1
         claim = self._claim(key, self._measured.get(key.digest, -(-footprint(directory) // share)), loop)
         try:
+            begun, alone = self._begun, len(self._running) == 1
             before = resident_bytes()
             artifact = load_artifact(directory, served, self._context)
         except BaseException:
@@ -197,7 +202,10 @@ class ArtifactLoads:
         memory = grown if own is None else own // max(1, self._context.policy.workers)
         artifact = replace(artifact, memory_bytes=memory, claim=claim)
         beyond = claim.resize(max(claim.size_bytes, memory or 0))
-        self._measured[key.digest] = min(claim.size_bytes, self._measured.get(key.digest, claim.size_bytes))
+        limit = self._budget.limit_bytes
+        alone = alone and self._begun == begun and (limit is None or claim.size_bytes <= limit)
+        if own is not None or alone:
+            self._measured[key.digest] = min(claim.size_bytes, self._measured.get(key.digest, claim.size_bytes))
         try:
             while beyond > 0:
                 self._wait_for_room(key, beyond, loop)

@@ -322,6 +322,7 @@ class Kernel:
             Unsupported: The version is not registered.
         """
         served = self.served(model, version)
+        served.used_at = self.steady()
         if not is_registered(served.served):
             raise Unsupported(_KEEPS_NO_LOG, remedy=_HOW_TO_LOG)
         block = external_prediction_block(document, served, now=self.clock(), rng=self._rng)
@@ -380,8 +381,14 @@ class Kernel:
         )
 
     def served(self, model: str | None, version: int | None = None) -> LoadedVersion:
-        """Give the loaded version of *model* with the number *version*; None means the production version."""
+        """
+        Give the loaded version of *model* with the number *version*; None means the production version.
+
+        A model that was unloaded to make room raises NotReady, and its load starts, as with :meth:`infer`.
+        """
         hosted = self._lookup.deployment(model)
+        if not hosted.versions and self._state == "serving":
+            self._deployments.use(hosted)
         return self._lookup.version(hosted, version or hosted.deployment.production)
 
     async def drain(self) -> None:

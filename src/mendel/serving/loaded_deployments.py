@@ -219,7 +219,7 @@ class LoadedDeployments:
         hosted, name = self.table.get(model), ModelName(model)
         if name in self._evicted:
             return f"{_NO_ROOM} A request loads the model again when there is room."
-        if hosted is not None:
+        if hosted is not None and hosted.versions:
             return hosted.died
         report = self.convergence.get(name)
         return (report and report.error) or (self._expected or {}).get(name)
@@ -248,7 +248,8 @@ class LoadedDeployments:
         for hosted in [hosted for name, hosted in self.table.items() if name not in models]:
             self._drop(hosted.deployment.model)
         self.convergence = {
-            name: _received(desired.deployment, self.convergence.get(name)) for name, desired in wanted.models.items()
+            name: _received(desired.deployment, self.convergence.get(name), unloaded=name in self._unloaded)
+            for name, desired in wanted.models.items()
         }
         for desired in state.models:
             if desired.deployment.model not in self._evicted:
@@ -348,9 +349,17 @@ class LoadedDeployments:
         """
         Unload idle models to free *missing* bytes for a load, and wait until their memory is free.
 
+        Before that, wait until a version that drains has ended, and unload versions of the same model that its newest
+        deployment no longer names and that receive no traffic.
+
         Raises:
             NotReady: There is no room now.
         """
+        if not self._retiring:
+            self._release_unnamed(key.model)
+        if self._retiring:
+            await asyncio.wait(list(self._retiring), return_when=asyncio.FIRST_COMPLETED)
+            return  # the caller asks again
         policy, now = self._context.policy, self._context.steady()
         residents = [_resident(h, now) for h in self.table.values() if h.versions and self._may_evict(h, key.model)]
         decision = make_room(missing, residents, unused_for=policy.evict_unused_for)
@@ -368,6 +377,15 @@ class LoadedDeployments:
             _log.info("model_evicted", model=model, room_for=key.model)
             self._evicted[model] = _Evicted(desired=self._desired(model)[0], again_at=now)
             await self._unload(self._evicted[model].desired)
+
+    def _release_unnamed(self, model: ModelName) -> None:
+        hosted, desired = self.table.get(model), None if self._wanted is None else self._wanted.models.get(model)
+        if hosted is None or desired is None:
+            return
+        needed = {*desired.deployment.versions, *replace(hosted.deployment, keep=()).versions}
+        versions = {number: version for number, version in hosted.versions.items() if number in needed}
+        if len(versions) < len(hosted.versions):
+            self._swap(LoadedDeployment(deployment=hosted.deployment, versions=versions))
 
     def _may_evict(self, hosted: LoadedDeployment, loading: ModelName) -> bool:
         """Whether *hosted* is another model than *loading*, and has reached its desired state."""
@@ -405,6 +423,7 @@ class LoadedDeployments:
             await self._unload(desired)
             return
         if failures.vital:
+            self._evicted.pop(model, None)
             self._retire(model, _added(versions, self.table.get(model)))
         else:
             self._serve(desired, versions)
@@ -575,8 +594,13 @@ def is_at_fault(error: MendelError) -> bool:
     return isinstance(error, ModelError)
 
 
-def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConvergence:
-    """Give the state of a model when *deployment* arrives; a load failure of an earlier generation is dropped."""
+def _received(deployment: Deployment, old: ModelConvergence | None, *, unloaded: bool) -> ModelConvergence:
+    """
+    Give the state of a model when *deployment* arrives; a load failure of an earlier generation is dropped.
+
+    Args:
+        unloaded: Whether a client unloaded the model; a model that was unloaded to make room is loaded again.
+    """
     if old is None:
         return ModelConvergence(
             model=deployment.model,
@@ -595,6 +619,7 @@ def _received(deployment: Deployment, old: ModelConvergence | None) -> ModelConv
         difference_id="",
         version_at_fault=False,
         failed_loads=1,
+        unloaded=unloaded,
     )
 
 

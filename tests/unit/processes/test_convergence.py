@@ -75,12 +75,23 @@ def test_failed_loads_are_those_of_the_worker_that_tried_most(desire):
     assert not fold_convergence(delivery(state), [failed(1), failed(3, at_fault=False)])[0].version_at_fault
 
 
-def test_a_model_that_one_worker_unloaded_is_unloaded(desire):
-    """An unload by a caller is told, whichever worker was faster."""
-    state = desire(ONE, TWO, revision=2, generation=2)
-    unloaded = replace(status(0), convergence=(replace(status(0).convergence[0], unloaded=True),))
-    (line,) = fold_convergence(delivery(state), [status(2, 2), unloaded])
+def unloaded(desired=2):
+    """A worker that unloaded the model to make room, or at a caller's request."""
+    one = status(0, desired=desired)
+    return replace(one, convergence=(replace(one.convergence[0], unloaded=True),))
+
+
+def test_a_model_is_unloaded_when_every_worker_has_unloaded_it(desire):
+    """While another worker serves the model or fails to load it, the server reports what that worker does."""
+    state = delivery(desire(ONE, TWO, revision=2, generation=2))
+    (line,) = fold_convergence(state, [unloaded(), unloaded()])
     assert (line.unloaded, line.generation_serving) == (True, 0)
+    (line,) = fold_convergence(state, [status(2, 2), unloaded()])
+    assert (line.unloaded, line.generation_serving, line.version_serving) == (False, 2, 2)
+    (line,) = fold_convergence(state, [status(1, 1, "it raised"), unloaded()])
+    assert (line.unloaded, line.generation_serving, line.error) == (False, 1, "it raised")
+    (line,) = fold_convergence(state, [status(0, None, "it raised"), unloaded()])
+    assert (line.unloaded, line.version_serving, line.error) == (False, None, "it raised")
 
 
 def test_a_canary_whose_artefact_is_missing_is_told_and_production_serves(desire):
@@ -132,6 +143,15 @@ def test_settled_is_what_every_worker_serves(desire):
     assert settle(settled, new, []).models == old.models
 
 
+def test_a_model_that_was_unloaded_settles_on_its_newest_deployment(desire):
+    """A new worker must not load the version of before, which may have been rolled back."""
+    old, new = desire(ONE, revision=1, generation=1), desire(ONE, TWO, revision=2, generation=2)
+    assert settle(old, new, [unloaded(), unloaded()]).models == new.models
+    assert settle(old, new, [unloaded(), status(2, 2)]).models == new.models
+    assert settle(old, new, [unloaded(desired=1), status(2, 2)]).models == old.models
+    assert settle(old, new, [unloaded(), status(1, 1)]).models == old.models
+
+
 def test_messages_survive_the_wire(desire):
     """What is written to a line is read from it."""
     for message in (
@@ -158,7 +178,8 @@ def test_shares_cover_the_server_and_no_budget_is_exceeded(workers, width, queue
     assert queue <= share.bulkhead.max_queue * workers < queue + workers
     assert budget is None or share.memory_budget_bytes * workers <= budget
     assert share.workers == workers
-    assert policy.max_connections <= share.max_connections * workers < policy.max_connections + workers
+    assert share.max_connections == max(1024, -(-4096 // workers))
+    assert share_of(replace(policy, max_connections=6), workers).max_connections == 6
     whole = replace(share, bulkhead=policy.bulkhead, max_shadow_queue=64, memory_budget_bytes=budget)
     assert replace(whole, workers=policy.workers, max_connections=policy.max_connections) == policy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.adapters.threads import load_in_thread
-from mendel.errors import NotReady
+from mendel.errors import ArtifactNotFound, NotReady
 from mendel.serving import InferenceCall, Records, ServingPolicy
 from mendel.serving.memory_budget import Evict, MemoryBudget, Resident, make_room
 from mendel.serving.process_memory import resident_bytes
@@ -37,8 +38,11 @@ class Clock:
 
 @dataclass
 class Ballast:
-    """Loads models that take SIZE bytes, and counts those that are loaded."""
+    """Loads models that take *size* bytes, and counts those that are loaded."""
 
+    size: int = SIZE
+    meeting: threading.Barrier | None = None
+    """Where two loads wait for each other, before and after they take their memory."""
     held: dict[int, bytearray] = field(default_factory=dict)
     loads: int = 0
 
@@ -46,7 +50,10 @@ class Ballast:
         self.loads += 1
         backend = load_in_thread(directory, digest=digest, project=project)
         key, kill = id(backend), backend.kill
-        self.held[key] = bytearray(b"x") * SIZE
+        meet = (lambda: None) if self.meeting is None else self.meeting.wait
+        meet()
+        self.held[key] = bytearray(b"x") * self.size
+        meet()
 
         def killed() -> None:
             self.held.pop(key, None)
@@ -59,6 +66,14 @@ class Ballast:
 @pytest.fixture
 def ballast():
     return Ballast()
+
+
+@pytest.fixture
+def beside(ballast, monkeypatch):
+    """The ballast, when two loads run at the same time."""
+    monkeypatch.setattr("mendel.serving.artifact_loads._SLOW_S", 0.0)
+    ballast.meeting = threading.Barrier(2, timeout=30)
+    return ballast
 
 
 @pytest.fixture
@@ -137,6 +152,121 @@ async def test_an_evicted_model_is_loaded_again_when_asked(open_kernel, shelf, a
         assert (await ask(kernel, "sum")).predictions == [6.0]
         assert lines_of(kernel)["sum"].unloaded is False
         assert lines_of(kernel)["zero"].unloaded is True
+
+
+async def test_a_question_about_an_evicted_model_loads_it_again(open_kernel, shelf, at, steady):
+    """Whoever asks for its signature or whether it is ready before they send rows would otherwise never send any."""
+    async with open_kernel(1) as kernel:
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        steady.now = 61
+        await kernel.apply(shelf.desire(at("sum"), at("zero")), shelf.fetch)
+        steady.now = 122
+        with pytest.raises(NotReady):
+            kernel.served("sum")
+        await until_async(lambda: serving(kernel) == {"sum"})
+        assert kernel.served("sum").served.number == 1
+
+
+async def test_an_evicted_model_that_fails_to_load_again_says_why_and_is_tried_again(open_kernel, shelf, at, steady):
+    """The reason is not the memory, and the next attempt with the same deployments loads the model."""
+    missing = set()
+
+    def fetch(digest):
+        if digest in missing:
+            raise ArtifactNotFound("The store is away.")
+        return shelf.fetch(digest)
+
+    async with open_kernel(1) as kernel:
+        await kernel.apply(shelf.desire(at("sum")), fetch)
+        steady.now = 61
+        both = shelf.desire(at("sum"), at("zero"))
+        await kernel.apply(both, fetch)
+        assert serving(kernel) == {"zero"}
+        steady.now = 122
+        missing.add(shelf.served["sum", 1].artifact_digest)
+        await refusal(kernel, "sum")
+        await until_async(lambda: lines_of(kernel)["sum"].error is not None)
+        assert "The store is away." in str(await refusal(kernel, "sum"))
+        assert "The store is away." in next(one.error for one in kernel.status().models if one.model == "sum")
+        missing.clear()
+        await kernel.apply(both, fetch)
+        assert serving(kernel) == {"sum"}
+
+
+async def test_a_new_generation_of_an_evicted_model_is_not_yet_unloaded(open_kernel, shelf, at, steady):
+    """It loads; a worker that reported it as unloaded would settle on a version that no worker has loaded."""
+    async with open_kernel(1) as kernel:
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        steady.now = 61
+        await kernel.apply(shelf.desire(at("sum"), at("zero")), shelf.fetch)
+        assert lines_of(kernel)["sum"].unloaded
+        told = []
+
+        def fetch(digest):
+            told.append(lines_of(kernel)["sum"])
+            return shelf.fetch(digest)
+
+        await kernel.apply(shelf.desire(at("sum", 2, generation=2), at("zero")), fetch)
+        assert [(line.generation_desired, line.unloaded) for line in told] == [(2, False)]
+        assert lines_of(kernel)["sum"].unloaded
+
+
+async def test_a_load_waits_for_the_memory_of_a_model_that_drains(make_kernel, shelf, at, ballast, steady):
+    """A model that replaces another one in the same state is loaded when the other one has ended."""
+    shelf.put("held", 1)
+    shelf.put("zero", 1)
+    policy = ServingPolicy(memory_budget_bytes=SIZE + SIZE // 2, evict_unused_for=UNUSED_FOR)
+    async with make_kernel(policy, load_backend=ballast, steady=steady) as kernel:
+        await kernel.apply(shelf.desire(at("held")), shelf.fetch)
+        asked = asyncio.create_task(ask(kernel, "held"))
+        await until_async(lambda: kernel.status().active)
+        applied = asyncio.create_task(kernel.apply(shelf.desire(at("zero")), shelf.fetch))
+        await until_async(lambda: ballast.loads == 2)
+        assert not applied.done()
+        shelf.let_go()
+        await applied
+        assert (serving(kernel), (await asked).predictions) == ({"zero"}, [6.0])
+
+
+async def test_a_promotion_needs_no_room_for_a_version_that_it_no_longer_keeps(open_kernel, shelf, at, steady):
+    """Within the bake, the version before the last one ends before the next one loads, and the running one stays."""
+    shelf.put("sum", 3, bias=2.0)
+    async with open_kernel(2) as kernel:
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        await kernel.apply(shelf.desire(at("sum", 2, generation=2, keep=(1,))), shelf.fetch)
+        await kernel.apply(shelf.desire(at("sum", 3, generation=3, keep=(2,))), shelf.fetch)
+        line = lines_of(kernel)["sum"]
+        assert (line.version_serving, line.generation_serving, line.error) == (3, 3, None)
+        assert {version.version for model in kernel.status().models for version in model.versions} == {2, 3}
+
+
+async def test_a_measurement_beyond_the_budget_does_not_refuse_a_model_for_good(
+    open_kernel, shelf, at, ballast, steady
+):
+    """The growth of the process contains imports and other memory, so a later load measures again."""
+    ballast.size = 2 * SIZE
+    async with open_kernel(1) as kernel:
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        assert (serving(kernel), lines_of(kernel)["sum"].unloaded) == (set(), True)
+        ballast.size = SIZE
+        steady.now = 61
+        await refusal(kernel, "sum")
+        await until_async(lambda: serving(kernel) == {"sum"})
+
+
+async def test_a_measurement_beside_another_load_does_not_count_later(open_kernel, shelf, at, beside, steady):
+    """The growth of the process then contains both models; measured alone, both fit."""
+    async with open_kernel(2) as kernel:
+        await kernel.apply(shelf.desire(at("sum"), at("zero")), shelf.fetch)
+        beside.meeting = None
+        (first,) = serving(kernel)
+        (second,) = {"sum", "zero"} - {first}
+        steady.now = 61
+        await refusal(kernel, second)
+        await until_async(lambda: serving(kernel) == {second})
+        steady.now = 122
+        await refusal(kernel, first)
+        await until_async(lambda: serving(kernel) == {"sum", "zero"})
 
 
 async def test_two_models_that_need_the_whole_budget_do_not_take_turns(open_kernel, shelf, at, ballast, steady):

@@ -18,8 +18,9 @@ def fold_convergence(delivery: Delivery, statuses: Sequence[Status]) -> tuple[Mo
     Give each desired model's convergence: the generation that the slowest worker serves, and any error.
 
     A missing artefact, or an error of one worker, is reported as an error of the model. ``version_at_fault`` is set
-    only if every worker that failed says so, and no worker serves the version. A model that one worker has unloaded is
-    unloaded.
+    only if every worker that failed says so, and no worker serves the version. A model is unloaded if every worker has
+    unloaded it. Otherwise a worker that has unloaded it does not count while another worker serves it or failed to load
+    it.
     """
     return tuple(_fold_model(model, delivery, statuses) for model in delivery.newest.models)
 
@@ -28,11 +29,13 @@ def _fold_model(model: DesiredModel, delivery: Delivery, statuses: Sequence[Stat
     name, desired = model.deployment.model, model.deployment.generation
     nowhere = ModelConvergence(model=name, generation_desired=desired, generation_serving=0, version_serving=None)
     lines = [_line_of(status, name) or nowhere for status in statuses] or [nowhere]
-    least = min(lines, key=lambda line: line.generation_serving)
+    held = [line for line in lines if not line.unloaded]
+    telling = any(line.generation_serving or line.error is not None for line in held)
+    least = min(held if telling else lines, key=lambda line: line.generation_serving)
     least = replace(
         least,
         generation_serving=min(least.generation_serving, _most(model, delivery)),
-        unloaded=any(line.unloaded for line in lines),
+        unloaded=not held,
     )
     absent = next((v for v in model.versions if v.artifact_digest in delivery.missing), None)
     if absent is not None:
@@ -80,13 +83,14 @@ def settle(settled: DesiredState, servable: DesiredState, statuses: Sequence[Sta
     """
     Give the newest state that works: per model the deployment that every worker serves, else the one in *settled*.
 
-    A new worker starts from this state if the newest state cannot be loaded.
+    A worker that has unloaded the model counts as serving the deployment that it would load next. A new worker starts
+    from this state if the newest state cannot be loaded.
     """
-    before, converged = models_of(settled), converged_models(servable, statuses)
+    before = models_of(settled)
     models = []
     for model in servable.models:
         name = model.deployment.model
-        if model in converged:
+        if statuses and all(_converged(status, model) or _unloaded(status, model) for status in statuses):
             models.append(model)
         elif name in before:
             models.append(before[name])
@@ -103,6 +107,11 @@ def converged_models(servable: DesiredState, statuses: Sequence[Status]) -> tupl
 def _converged(status: Status, model: DesiredModel) -> bool:
     line = _line_of(status, model.deployment.model)
     return line is not None and line.generation_serving == model.deployment.generation
+
+
+def _unloaded(status: Status, model: DesiredModel) -> bool:
+    line = _line_of(status, model.deployment.model)
+    return line is not None and line.unloaded and line.generation_desired == model.deployment.generation
 
 
 def restart_epochs(state: DesiredState) -> dict[ModelName, int]:

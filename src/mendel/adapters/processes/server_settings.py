@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from mendel.adapters.processes.listening_sockets import DoorSettings
 from mendel.adapters.processes.process_logs import LogStyle
 from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
 from mendel.serving import ServerIdentity, ServingPolicy
+
+_LEAST_CONNECTIONS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,9 @@ def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
     """
     Divide the server's limits by the number of workers: widths, queues, connections and memory, rounded up.
 
+    A worker gets at least 1,024 connections, if the server has as many, because the operating system does not spread
+    connections evenly.
+
     ``workers`` of the result is the number of workers that run.
 
     The circuit breaker's limits are not divided, because one breaker counts all workers.
@@ -110,6 +116,6 @@ def share_of(policy: ServingPolicy, workers: int) -> ServingPolicy:
             max_queue=part(policy.bulkhead.max_queue),
         ),
         max_shadow_queue=part(policy.max_shadow_queue),
-        max_connections=part(policy.max_connections),
+        max_connections=min(policy.max_connections, max(part(policy.max_connections), _LEAST_CONNECTIONS)),
         memory_budget_bytes=None if budget is None else budget // workers,
     )
