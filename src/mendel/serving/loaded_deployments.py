@@ -349,18 +349,21 @@ class LoadedDeployments:
         """
         Unload idle models to free *missing* bytes for a load, and wait until their memory is free.
 
-        Before that, wait until a version that drains has ended, and unload versions of the same model that its newest
-        deployment no longer names and that receive no traffic.
+        Before that, wait until a version that drains has ended, at most half of ``policy.load_timeout``, which passes
+        meanwhile; and unload versions of the same model that its newest deployment no longer names and that receive no
+        traffic.
 
         Raises:
             NotReady: There is no room now.
         """
         if not self._retiring:
             self._release_unnamed(key.model)
+        policy = self._context.policy
         if self._retiring:
-            await asyncio.wait(list(self._retiring), return_when=asyncio.FIRST_COMPLETED)
-            return  # the caller asks again
-        policy, now = self._context.policy, self._context.steady()
+            patience = policy.load_timeout.total_seconds() / 2
+            if (await asyncio.wait(self._retiring, timeout=patience, return_when=asyncio.FIRST_COMPLETED))[0]:
+                return  # the caller asks again
+        now = self._context.steady()
         residents = [_resident(h, now) for h in self.table.values() if h.versions and self._may_evict(h, key.model)]
         decision = make_room(missing, residents, unused_for=policy.evict_unused_for)
         if isinstance(decision, NoRoom):

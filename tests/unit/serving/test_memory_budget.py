@@ -228,6 +228,21 @@ async def test_a_load_waits_for_the_memory_of_a_model_that_drains(make_kernel, s
         assert (serving(kernel), (await asked).predictions) == ({"zero"}, [6.0])
 
 
+async def test_waiting_for_a_model_that_drains_is_not_a_fault_of_the_version(make_kernel, shelf, at, ballast):
+    """When requests take longer than the time for a load, there is no room; the load has not failed."""
+    shelf.put("held", 1)
+    shelf.put("zero", 1)
+    policy = ServingPolicy(memory_budget_bytes=SIZE + SIZE // 2, load_timeout=timedelta(seconds=2))
+    async with make_kernel(policy, load_backend=ballast) as kernel:
+        await kernel.apply(shelf.desire(at("held")), shelf.fetch)
+        asked = asyncio.create_task(ask(kernel, "held"))
+        await until_async(lambda: kernel.status().active)
+        (line,) = await kernel.apply(shelf.desire(at("zero")), shelf.fetch)
+        assert (line.unloaded, line.error, line.version_at_fault) == (True, None, False)
+        shelf.let_go()
+        assert (await asked).predictions == [6.0]
+
+
 async def test_a_promotion_needs_no_room_for_a_version_that_it_no_longer_keeps(open_kernel, shelf, at, steady):
     """Within the bake, the version before the last one ends before the next one loads, and the running one stays."""
     shelf.put("sum", 3, bias=2.0)
