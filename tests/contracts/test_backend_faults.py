@@ -117,7 +117,7 @@ class Alone(Model):
     def answer(self, X):
         return [importlib.util.find_spec("mendel") is None]
 """
-OWN_PYTHON = LockEnvironments(Path(), builds=False)
+OWN_PYTHON = LockEnvironments(Path, builds=False)
 OTHERS = ("Stuck", "Parent", "Alone")
 SOUND = ("Right", "Slow", "Printing")
 FAULTY = ("Raising", "Exiting", "Short", "Hanging")
@@ -324,6 +324,21 @@ def test_a_call_that_never_reached_the_ended_process_is_answered(load):
         pid = backend.place.pid
         os.kill(pid, signal.SIGKILL)
         until(lambda pid=pid: not model_program.resident_bytes(str(pid)))
+
+
+def test_sigterm_leaves_the_end_to_the_server(load):
+    """A service manager sends it to all processes at once; the server then finishes its requests first."""
+    backend = load("Right", PATIENT)
+    os.kill(backend.place.pid, signal.SIGTERM)
+    assert backend.predict(frame(1.0), soon()).predictions == [11.0]
+    assert backend.place.restarts == 0
+
+
+def test_a_file_of_the_project_replaces_no_standard_module(tmp_path, load):
+    """As in a thread: libraries that import the standard module get that one."""
+    (tmp_path / "statistics.py").write_text("raise RuntimeError('the project')")
+    (tmp_path / "models.py").write_text(f"{MODELS}\nimport statistics\n")
+    assert load("Right", PATIENT).died is None
 
 
 def test_another_python_gets_no_path_of_the_servers(tmp_path, project, monkeypatch):

@@ -140,7 +140,7 @@ KINDS = (
     "Outsider",
     "Quitting",
 )
-OWN_PYTHON = LockEnvironments(Path(), builds=False)
+OWN_PYTHON = LockEnvironments(Path, builds=False)
 POLICY = ServingPolicy(predict_timeout=timedelta(seconds=1), model_memory_bytes=60 << 20)
 ISOLATED = ["process"]
 """The backends that run models in processes of their own on this machine."""

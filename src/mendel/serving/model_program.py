@@ -11,6 +11,7 @@ The process trusts what its parent sends; it sends nothing back that needs unpic
 
 from __future__ import annotations
 
+import atexit
 import base64
 import importlib
 import inspect
@@ -48,6 +49,8 @@ NANOS = "M8[ns]"
 WHOLE_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 LONGEST_TEXT = 500
 _LONGEST_DETAIL = 2000
+_WHISPERERS = ("asyncio", "httpx", "httpcore", "urllib3")
+"""Loggers that tell of each request, with its URL; of them only warnings are logged."""
 _MOST_LOG_LINES = 100
 """The number of lines that a model may log per second."""
 _PR_SET_PDEATHSIG = 1
@@ -722,6 +725,8 @@ class _Parent:
         root = logging.getLogger()
         root.handlers[:] = [_ToParent(self)]
         root.setLevel(level)
+        for name in _WHISPERERS:
+            logging.getLogger(name).setLevel(max(level, logging.WARNING))
         sys.excepthook = lambda _, error, __: self.log_error("crashed", error)
         threading.excepthook = lambda end: self.log_error("thread_crashed", end.exc_value)
         sys.unraisablehook = lambda found: self.log_error("exception_ignored", found.exc_value)
@@ -771,6 +776,7 @@ def main(arguments: Sequence[str]) -> None:
     given = dict(zip(arguments[::2], arguments[1::2]))
     _die_with_parent(int(given["--parent"]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_the_end_to_the_parent()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     os.dup2(2, 1)  # what the model prints goes to the error output
@@ -795,7 +801,18 @@ def main(arguments: Sequence[str]) -> None:
     told = lines.readline()  # empty when the parent has ended
     if told:
         _close(loaded.model)
+        atexit._run_exitfuncs()  # noqa: SLF001 - libraries flush what they hold; os._exit would lose it
     os._exit(0)
+
+
+def _leave_the_end_to_the_parent() -> None:
+    """
+    Do nothing on SIGTERM: the server may get it for all its processes, and then first finishes its requests.
+
+    Processes that the model starts end on SIGTERM as usual.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _die_with_parent(parent: int) -> None:
@@ -809,7 +826,9 @@ def _die_with_parent(parent: int) -> None:
 
 def _prepare(order: Mapping[str, Any]) -> None:
     here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [*order["path"], *(place for place in sys.path if place != here)]
+    others = [place for place in sys.path if place != here]
+    standard = [place for place in others if _is_standard(place)]
+    sys.path[:] = [*standard, *order["path"], *(place for place in others if place not in standard)]
     if sys.pycache_prefix is None:  # nothing is written beside the files of the model
         sys.dont_write_bytecode = True
     if order["most_memory"]:
@@ -818,6 +837,12 @@ def _prepare(order: Mapping[str, Any]) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         most = 2 * order["most_memory"] + _BESIDES_MODEL
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+
+
+def _is_standard(place: str) -> bool:
+    """Tell whether the directory *place* has modules of the standard library, which no file of a project replaces."""
+    library = os.path.dirname(os.__file__)
+    return place.endswith(".zip") or place == library or (os.path.dirname(place) == library and "packages" not in place)
 
 
 def _loaded(order: Mapping[str, Any], parent: _Parent) -> _Model | None:

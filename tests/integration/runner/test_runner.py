@@ -216,7 +216,7 @@ def test_a_release_with_a_lock_is_trained_and_replayed_with_its_packages(bench, 
     author = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
     for arguments in (["add", "-A"], ["commit", "-q", "-m", "locked"]):
         subprocess.run(["git", "-C", str(clone), *author, *arguments], check=True, capture_output=True)
-    runner = bench.runner(environments=LockEnvironments(cache, builds=True))
+    runner = bench.runner(environments=LockEnvironments(lambda: cache, builds=True))
     source = CodeSource(project=clone, revision="HEAD")
     trained = runner.train(bench.train("locked:train", "locked", source=source)).artifact
     assert read_mlmodel(trained).locked

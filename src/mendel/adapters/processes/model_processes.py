@@ -36,7 +36,8 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=10
 _STEADY_S: Final = 10.0
 _BLAMED_AT: Final = 3
 """The number of ends in a row, each within ``_STEADY_S`` of a start, from which the version is blamed in any case."""
-_FAREWELL_S: Final = 2.0
+_FAREWELL_S: Final = 5.0
+"""The time that a model has to close itself."""
 _LOOK_EVERY_S: Final = 0.25
 _PYTHON_FOR_ALL: Final = frozenset(
     {"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONPYCACHEPREFIX", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}

@@ -38,7 +38,7 @@ _PATIENCE_S: Final = 2.0
 """The longest time that a call waits for a process that starts again."""
 _NEWS_S: Final = 1.0
 _SOON: Final = timedelta(seconds=1)
-_FAREWELL_S: Final = 5.0
+_FAREWELL_S: Final = 7.0
 _GRACE_S: Final = 1.0
 """
 How much later the second of two clocks ends a call or a load: the process itself a call that its worker does not end,

@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -70,10 +71,11 @@ _REPLACE_EVERY_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCommands:
-    """The commands that start a worker and a door's proxy."""
+    """The commands that start a worker and a door's proxy, and the environment variables of the processes of models."""
 
     worker: Command
     proxy: Command
+    models: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ async def supervise(settings: ServeSettings, commands: ChildCommands, system: Sy
         if settings.logged:
             settings.spools.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(seal_orphans, settings.spools)
-        await held.enter_async_context(ModelProcesses(run, environment=commands.worker.environment, rng=system.rng))
+        await held.enter_async_context(ModelProcesses(run, environment=commands.models, rng=system.rng))
         epoch = ServerEpoch(server=server_id(settings.directory, system.new_id), epoch=system.new_id())
         server = _Server(
             settings,

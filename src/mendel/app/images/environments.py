@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from mendel.errors import InvalidProject, ModelNotLoadable, NeedsNewImage, StaleLock, StoreUnavailable
+from mendel.errors import InvalidProject, MendelError, ModelNotLoadable, NeedsNewImage, StaleLock, StoreUnavailable
 from mendel.images.file_names import LOCK_FILE
 from mendel.images.wheel_metadata import normalized_name
 from mendel.projects import load_project
@@ -72,11 +72,11 @@ class LockEnvironments:
     It sees no packages of the system. It contains the modules of the wheels, and no scripts.
 
     Args:
-        cache: The user's cache of Mendel; its directory ``environments`` may be deleted while no server runs.
+        cache: Gives the user's cache of Mendel; its directory ``environments`` may be deleted while no server runs.
         builds: Whether environments may be used and made (``serving.environments: build``).
     """
 
-    def __init__(self, cache: Path, *, builds: bool) -> None:
+    def __init__(self, cache: Callable[[], Path], *, builds: bool) -> None:
         self._cache = cache
         self._builds = builds
 
@@ -117,7 +117,13 @@ class LockEnvironments:
                     remedy=f"Lock again with Python {_minor(sys.version_info[:2])}, and train the new release.",
                 )
             return None
-        self._make(needed)
+        try:
+            self._make(needed)
+        except MendelError as error:
+            if locked:
+                raise
+            _log.warning("environment_not_made", reason=error.message)  # the jobs then run with the packages of Mendel
+            return None
         return str(needed.python)
 
     def of_artifacts(self, artifacts: Sequence[Path]) -> str | None:
@@ -186,7 +192,7 @@ class LockEnvironments:
         except StaleLock:
             return None
         base, wheels = locked.parts[-1]
-        place = self._cache / "environments" / _key(base, wheels)
+        place = self._cache() / "environments" / _key(base, wheels)
         return _Needed(project=project, base=base, wheels=wheels, platform=locked.platform, place=place)
 
     def _make(self, needed: _Needed) -> None:
@@ -201,7 +207,7 @@ class LockEnvironments:
         python = _interpreter(needed.base.python)
         _require_glibc(needed.wheels)
         _log.info("environment_making", python=needed.base.python, wheels=len(needed.wheels), place=str(place))
-        wheels = wheels_for(Places(project=needed.project, cache=self._cache))
+        wheels = wheels_for(Places(project=needed.project, cache=self._cache()))
         platform = Platform.parse(needed.platform)
         wheels.fetch(needed.wheels, base=needed.base, platform=platform, on_progress=ignore_progress)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

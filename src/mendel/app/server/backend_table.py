@@ -54,8 +54,10 @@ BACKENDS: Final[Mapping[str, Callable[[BackendContext], LoadBackend]]] = {
 
 def server_environments(policy: ServingPolicy) -> Environments:
     """Give the environments of a server; their files are in the user's cache."""
-    cache = cache_directory(system_environment())
-    return LockEnvironments(cache, builds=policy.environments == "build" and policy.model_python is None)
+    return LockEnvironments(
+        lambda: cache_directory(system_environment()),
+        builds=policy.environments == "build" and policy.model_python is None,
+    )
 
 
 def chosen_loads(context: BackendContext) -> LoadBackend:

@@ -40,6 +40,7 @@ def serve(settings: ServeSettings) -> int:
     commands = ChildCommands(
         worker=Command(arguments=(sys.executable, "-P", "-m", "mendel.app.server.worker"), environment=environment),
         proxy=Command(arguments=(sys.executable, "-P", "-m", "mendel.app.server.door_proxy"), environment=environment),
+        models=worker_environment(os.environ, workers=1, cores=cores),  # the workers share them
     )
     system = SystemContext(
         clock=utc_now,

@@ -53,7 +53,7 @@ def test_an_environment_holds_its_wheels_and_nothing_else(cache, artifact):
     directory = artifact(
         wheel("tiny", "1.0", files={"tiny.py": b"WORD = 'one'", "tiny-1.0.data/scripts/go": b"#!python"})
     )
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     with pytest.raises(NeedsNewImage, match="not on this server"):
         environments.python_of(directory)
     environments.make(directory)
@@ -71,7 +71,7 @@ def test_equal_locks_share_one_environment_and_others_have_their_own(cache, arti
         wheel("tiny", "1.0", files={"tiny.py": b"WORD = 1"}),
         wheel("tiny", "2.0", files={"tiny.py": b"WORD = 2"}),
     )
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     pythons = []
     for directory in (artifact(one), artifact(one), artifact(two)):
         environments.make(directory)
@@ -87,10 +87,10 @@ def test_equal_locks_share_one_environment_and_others_have_their_own(cache, arti
 def test_a_model_that_was_trained_elsewhere_runs_in_the_servers_python(cache, artifact):
     """So does every model of a server whose environments are fixed."""
     unlocked = artifact(wheel("tiny", "1.0"), locked=False)
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     environments.make(unlocked)
     assert environments.python_of(unlocked) is None
-    assert LockEnvironments(cache, builds=False).python_of(artifact(wheel("tiny", "1.0"))) is None
+    assert LockEnvironments(lambda: cache, builds=False).python_of(artifact(wheel("tiny", "1.0"))) is None
     assert not (cache / "environments").exists()
 
 
@@ -98,7 +98,7 @@ def test_a_lock_without_this_platform_is_refused(cache, artifact):
     """The error says how to add it."""
     other = "linux/arm64" if this_platform().machine == "x86_64" else "linux/amd64"
     with pytest.raises(NeedsNewImage, match=str(this_platform())):
-        LockEnvironments(cache, builds=True).python_of(artifact(wheel("tiny", "1.0"), platform=other))
+        LockEnvironments(lambda: cache, builds=True).python_of(artifact(wheel("tiny", "1.0"), platform=other))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_lock_without_this_platform_is_refused(cache, artifact):
 def test_what_cannot_be_made_says_why_and_leaves_nothing(cache, artifact, wheels, how, says):
     """The version is not blamed: the environment is simply not there, and may be tried again."""
     directory = artifact(*wheels, **how)
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     with pytest.raises(MendelError, match=says):
         environments.make(directory)
     with pytest.raises(NeedsNewImage):
@@ -127,12 +127,12 @@ def test_a_lock_that_cannot_be_read_is_the_versions_fault(cache, artifact):
     directory = artifact(wheel("tiny", "1.0"))
     (directory / "project" / LOCK_FILE).write_text("{}")
     with pytest.raises(ModelNotLoadable, match="lock in the artefact"):
-        LockEnvironments(cache, builds=True).make(directory)
+        LockEnvironments(lambda: cache, builds=True).make(directory)
 
 
 def test_jobs_run_in_the_environment_of_the_lock(cache, artifact):
     """It is made at once; a lock of another version of Python, and no lock, leave jobs in Mendel's environment."""
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     project = artifact(wheel("tiny", "1.0")) / "project"
     python = environments.of_project(project, "p", locked=None)
     assert ran(python, "import tiny") == ""
@@ -151,7 +151,7 @@ def test_jobs_run_in_the_environment_of_the_lock(cache, artifact):
 
 def test_versions_are_compared_with_their_own_packages(cache, artifact):
     """Jobs over versions run in the versions' environment; two different ones cannot be compared in one process."""
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     one, other = artifact(wheel("tiny", "1.0")), artifact(wheel("tiny", "2.0"))
     unlocked = artifact(wheel("tiny", "1.0"), locked=False)
     python = environments.of_artifacts([one, one])
@@ -167,7 +167,7 @@ def test_versions_are_compared_with_their_own_packages(cache, artifact):
 def test_a_cache_that_others_can_write_to_is_not_trusted(cache, artifact):
     """Another user could put a Python there that then runs as this user."""
     directory = artifact(wheel("tiny", "1.0"))
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     environments.make(directory)
     Path(environments.python_of(directory)).parents[1].chmod(0o777)
     with pytest.raises(StoreUnavailable, match="Other users"):
@@ -177,7 +177,7 @@ def test_a_cache_that_others_can_write_to_is_not_trusted(cache, artifact):
 def test_what_a_killed_process_left_is_removed_and_an_unfinished_environment_is_made_again(cache, artifact):
     """Only the marker, which is written last, makes an environment count."""
     directory = artifact(wheel("tiny", "1.0"))
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     environments.make(directory)
     place = Path(environments.python_of(directory)).parents[1]
     (place / ".complete").unlink()
@@ -194,7 +194,7 @@ def test_no_code_of_a_wheel_runs_while_its_environment_is_made(cache, artifact, 
     trace = tmp_path / "trace"
     line = f"import pathlib; pathlib.Path({str(trace)!r}).touch()\n".encode()
     directory = artifact(wheel("tiny", "1.0", files={"tiny.py": b"", "tiny.pth": line}))
-    environments = LockEnvironments(cache, builds=True)
+    environments = LockEnvironments(lambda: cache, builds=True)
     environments.make(directory)
     assert not trace.exists()
     ran(environments.python_of(directory), "import tiny")
