@@ -90,6 +90,7 @@ CHOICES = {
     "serving.repository_control": ("explicit", "explicit"),
     "serving.accelerate": ("onnx", "onnx"),
     "serving.backend": ("process", "process"),
+    "serving.environments": ("fixed", "fixed"),
     "serving.model_python": ("/venv/bin/python", "/venv/bin/python"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),
     "hub.project_roots": ("/srv/git, /more", ("/srv/git", "/more")),

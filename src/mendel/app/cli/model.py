@@ -114,7 +114,7 @@ def register(
     directory: Directory = None,
 ) -> Result:
     """
-    Register an artefact, a model on other servers, or the image of a version.
+    Register an artefact, a remote model or a version's image.
 
     With DIR, register the artefact as a new version. With NAME and --remote, register the model that other servers run;
     they are asked for its signature. With NAME@N and --image, record the image of that version.
