@@ -33,7 +33,6 @@ from mendel.transports.rest.v2_routes import V2_ROUTES
 ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
 _SEND_KEY = "Send the API key in the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
 _BODIES_IN_MEMORY = 4
-_LEAST_MEMORY_BYTES = 256 << 20
 """So many of the largest bodies may be in memory at once; further large bodies are refused."""
 _log = structlog.get_logger("mendel.rest")
 
@@ -52,9 +51,7 @@ class RestApplication:
     def __init__(self, kernel: Kernel, *, statistics: Statistics | None = None, policy: RestPolicy) -> None:
         self._kernel = kernel
         self._policy = policy
-        self._bodies = BodyMemory(
-            limit_bytes=max(_LEAST_MEMORY_BYTES, _BODIES_IN_MEMORY * kernel.policy.max_body_bytes)
-        )
+        self._bodies = BodyMemory(limit_bytes=_BODIES_IN_MEMORY * kernel.policy.max_body_bytes)
         self._table = RouteTable(routes_for(policy, ROUTES))
         self._context = RestContext(kernel=kernel, routes=self._table.routes, policy=policy, statistics=statistics)
 

@@ -22,7 +22,6 @@ from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, STILL_CLOSING
 _HIGH_WATER = 10_000
 _LOOK_EVERY_S = 0.5
 _MESSAGES_IN_MEMORY = 4
-_LEAST_MEMORY_BYTES = 256 << 20
 """So many of the largest messages may wait for answers at once; further large messages are refused."""
 
 
@@ -58,9 +57,7 @@ class ZmqProxy:
         self._context: zmq.asyncio.Context | None = None
         self._passing = LastingTasks()
         self._rotation = WorkerRotation()
-        self._unanswered = UnansweredMessages(
-            max_bytes=max(_LEAST_MEMORY_BYTES, _MESSAGES_IN_MEMORY * max_message_bytes)
-        )
+        self._unanswered = UnansweredMessages(max_bytes=_MESSAGES_IN_MEMORY * max_message_bytes)
         self._open = asyncio.Event()
         self._splice: Splice | None = None
 
