@@ -114,10 +114,9 @@ def trees_of(tree: Path) -> Iterator[dict[str, Path]]:
     try:
         trees = {"thread": tree, "process": tree}
         for kind, port in ours.recv().items():
-            trees[kind] = tree.with_name(f"{tree.name} over {kind}")
-            if not trees[kind].exists():
-                server = f"{SCHEMES[kind]}://127.0.0.1:{port}"
-                write_artifact(RemoteModel(servers=(server,), model="one"), trees[kind])
+            trees[kind] = tree.with_name(f"{tree.name} over {kind} at {port}")
+            server = f"{SCHEMES[kind]}://127.0.0.1:{port}"
+            write_artifact(RemoteModel(servers=(server,), model="one"), trees[kind])
         yield trees
     finally:
         peer.kill()
