@@ -143,6 +143,21 @@ async def test_a_version_waits_for_its_environment(feed, state_file, artifact, d
     assert not got.missing
 
 
+async def test_no_environment_ends_the_server(feed, state_file, artifact, desire, environments):
+    """Whatever making one raises is told by its type, and other versions are delivered."""
+    one, two = artifact("one"), artifact("two")
+    environments.make = lambda directory: {}["wheel"] if directory.name == two.hex else None
+    environments.needed = {two.hex}
+    state_file.write_bytes(to_json(desire(one, two, revision=1)))
+    deliveries = feed()
+    got = await deliveries.until(lambda d: d.missing)
+    assert got.missing == {two: "KeyError"}
+    state_file.write_bytes(to_json(desire(one, revision=2, generation=2)))
+    assert (await deliveries.until(lambda d: d.servable.revision == 2 and d.servable.models)).servable == deliveries[
+        -1
+    ].newest
+
+
 async def test_an_environment_that_is_gone_is_made_again(  # noqa: PLR0917 - fixtures
     feed, source, state_file, artifact, desire, environments
 ):

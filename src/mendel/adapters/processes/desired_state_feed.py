@@ -242,9 +242,10 @@ class Feed:
         for failures in count(1):
             try:
                 await self._fetch_once(digest)
-            except (MendelError, OSError) as error:
-                _log.warning("artifact_not_ready", digest=digest, failures=failures, error=str(error))
-                self._errors[digest] = str(error)
+            except Exception as error:  # noqa: BLE001 - no artefact and no wheel may end the server
+                told = str(error) if isinstance(error, MendelError | OSError) else type(error).__name__
+                _log.warning("artifact_not_ready", digest=digest, failures=failures, error=told)
+                self._errors[digest] = told
                 self._offer()
                 await self._pause(failures)
             else:
@@ -263,7 +264,7 @@ class Feed:
             self._environments.python_of(self._files.artifacts / digest.hex)
         except NeedsNewImage:
             return False
-        except (MendelError, OSError):  # the artefact cannot be read: its load reports this
+        except Exception:  # noqa: BLE001 - the artefact cannot be read: its load reports this
             return True
         return True
 

@@ -60,8 +60,8 @@ class _Needed:
         return self.place / "bin" / "python"
 
     def is_made(self) -> bool:
-        """Tell whether the environment is complete: the marker is written last."""
-        return (self.place / _COMPLETE).is_file()
+        """Tell whether the environment is complete: the marker is written last, and its Python is still installed."""
+        return (self.place / _COMPLETE).is_file() and self.python.exists()
 
 
 class LockEnvironments:
@@ -106,28 +106,22 @@ class LockEnvironments:
         minor version of Python, and no older packages than Mendel itself needs. A classifier that runs in a thread of
         the server (``predictor.backend: thread``) is trained with the packages of Mendel, too.
         """
-        needed = None if locked is False else self._for_jobs(project, classifier)
-        if needed is None:
-            if locked:
-                raise NeedsNewImage(
-                    f"The version was trained with the packages of {LOCK_FILE}, and this machine cannot provide them: "
-                    "environments are made on Linux, with serving.environments: build, with the lock's version of "
-                    f"Python, which must be {_minor(sys.version_info[:2])} here.",
-                    release=None,
-                    remedy=f"Lock again with Python {_minor(sys.version_info[:2])}, and train the new release.",
-                )
+        if locked is False:
             return None
         try:
-            self._make(needed)
+            return self._made_for_jobs(self._of_project(project, classifier))
         except MendelError as error:
             if locked:
                 raise
-            _log.warning("environment_not_made", reason=error.message)  # the jobs then run with the packages of Mendel
+            _log.info("lock_not_used", reason=error.message)  # the jobs then run with the packages of Mendel
             return None
-        return str(needed.python)
 
     def of_artifacts(self, artifacts: Sequence[Path]) -> str | None:
-        """Implement :class:`mendel.adapters.processes.subprocess_runner.JobEnvironments`."""
+        """
+        Implement :class:`mendel.adapters.processes.subprocess_runner.JobEnvironments`.
+
+        With ``serving.environments: fixed``, jobs over versions run with the packages of Mendel.
+        """
         found = [self._of_artifact(artifact) for artifact in artifacts]
         if len({None if needed is None else needed.place for needed in found}) > 1:
             raise NeedsNewImage(
@@ -135,34 +129,32 @@ class LockEnvironments:
                 release=None,
                 remedy="Train both versions with the same lock.",
             )
-        needed = found[0]
-        if needed is None:
-            return None
-        if needed.base.python != _minor(sys.version_info[:2]):
-            raise NeedsNewImage(
-                f"The version needs Python {needed.base.python}; Mendel's jobs run with Python "
-                f"{_minor(sys.version_info[:2])} here.",
-                release=None,
-                remedy="Lock again with this version of Python, and train the new release.",
-            )
-        self._make(needed)
-        return str(needed.python)
+        return None if found[0] is None else self._made_for_jobs(found[0])
 
-    def _for_jobs(self, project: Path, classifier: str) -> _Needed | None:
-        if not self._builds or not (project / LOCK_FILE).is_file():
-            return None
+    def _of_project(self, project: Path, classifier: str) -> _Needed:
+        if not (project / LOCK_FILE).is_file():
+            raise _not_for_jobs(f"the project has no {LOCK_FILE}")
         lock = _lock(project)
         classifier = classifier or _only_classifier(lock)
         found = load_project(project)
         if classifier in found.names and found.classifier(classifier).predictor.backend == "thread":
-            return None
+            raise _not_for_jobs("the classifier runs in a thread of the server, with the packages of Mendel")
         needed = self._of_lock(project, lock, classifier)
-        if needed is None or needed.base.python != _minor(sys.version_info[:2]):
-            return None
-        if too_old := _older_than_needed(needed.wheels):
-            _log.warning("lock_too_old_for_jobs", packages=", ".join(too_old))
-            return None
+        if needed is None:
+            raise _not_for_jobs(f"the lock has no packages for {sys.platform} ({_this_platform()})")
         return needed
+
+    def _made_for_jobs(self, needed: _Needed) -> str:
+        """Make the environment, and give its interpreter, if Mendel's own code can run there beside the project's."""
+        here = _minor(sys.version_info[:2])
+        if not self._builds:
+            raise _not_for_jobs("serving.environments is fixed")
+        if needed.base.python != here:
+            raise _not_for_jobs(f"the lock pins Python {needed.base.python}, and Mendel runs with Python {here}")
+        if refused := _not_accepted(needed.wheels):
+            raise _not_for_jobs(f"Mendel needs {', '.join(refused)}")
+        self._make(needed)
+        return str(needed.python)
 
     def _of_artifact(self, directory: Path) -> _Needed | None:
         project = directory / CARRIED
@@ -224,6 +216,14 @@ class LockEnvironments:
                 shutil.rmtree(place, ignore_errors=True)
                 draft.rename(place)
         _log.info("environment_made", place=str(place))
+
+
+def _not_for_jobs(reason: str) -> NeedsNewImage:
+    return NeedsNewImage(
+        f"This machine cannot run jobs with the packages of {LOCK_FILE}: {reason}.",
+        release=None,
+        remedy=f"Lock again for Python {_minor(sys.version_info[:2])} with this Mendel, and train the new release.",
+    )
 
 
 def _lock(project: Path) -> Lock:
@@ -295,6 +295,7 @@ def _write(draft: Path, needed: _Needed, wheels: Sequence[Path], python: Path) -
     from mendel.adapters.oci.layers.wheel_archives import wheel_files  # noqa: PLC0415 - most servers make none
     from mendel.images import Venv  # noqa: PLC0415 - as above
 
+    draft.mkdir(mode=0o700)  # whatever the umask: nobody else may put a file there
     version, root = needed.base.python, "venv"
     venv = Venv(directory=PurePosixPath("/", root), base=needed.base, wheels=needed.wheels)
     modules = f"{root}/lib/python{version}/"
@@ -344,8 +345,8 @@ def _require_own(directory: Path) -> None:
         )
 
 
-def _older_than_needed(pins: Sequence[WheelPin]) -> tuple[str, ...]:
-    """Give the locked packages that are older, or newer, than Mendel itself accepts."""
+def _not_accepted(pins: Sequence[WheelPin]) -> tuple[str, ...]:
+    """Give the requirements of Mendel that the locked packages do not meet."""
     from packaging.requirements import Requirement  # noqa: PLC0415 - only where jobs run
 
     locked = {pin.name: pin for pin in pins}

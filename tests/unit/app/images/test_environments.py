@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def test_jobs_run_in_the_environment_of_the_lock(cache, artifact):
     others = [artifact(wheel("tiny", "1.0"), python="3.99"), artifact(wheel("numpy", "1.0"))]
     for other in others:
         assert environments.of_project(other / "project", "p", locked=None) is None
-        with pytest.raises(NeedsNewImage, match="cannot provide"):
+        with pytest.raises(NeedsNewImage, match="cannot run jobs"):
             environments.of_project(other / "project", "p", locked=True)
     (project / "mlserver.yaml").write_text(PROJECT.replace("class_name: P", "class_name: P, backend: thread"))
     assert environments.of_project(project, "p", locked=None) is None
@@ -199,3 +200,47 @@ def test_no_code_of_a_wheel_runs_while_its_environment_is_made(cache, artifact, 
     assert not trace.exists()
     ran(environments.python_of(directory), "import tiny")
     assert trace.exists()
+
+
+def test_a_job_says_why_the_packages_of_a_lock_cannot_be_had(cache, artifact):
+    """The reason is the true one; jobs over versions of such a lock are refused with the same words."""
+    for directory, says in (
+        (artifact(wheel("tiny", "1.0"), python="3.99"), "pins Python 3.99"),
+        (artifact(wheel("numpy", "1.0")), r"Mendel needs numpy.*\(1.0 is locked\)"),
+    ):
+        environments = LockEnvironments(lambda: cache, builds=True)
+        with pytest.raises(NeedsNewImage, match=says):
+            environments.of_project(directory / "project", "p", locked=True)
+        with pytest.raises(NeedsNewImage, match=says):
+            environments.of_artifacts([directory])
+    fixed, directory = LockEnvironments(lambda: cache, builds=False), artifact(wheel("tiny", "1.0"))
+    with pytest.raises(NeedsNewImage, match="is fixed"):
+        fixed.of_project(directory / "project", "p", locked=True)
+    assert fixed.of_project(directory / "project", "p", locked=None) is None
+    assert fixed.of_artifacts([directory]) is None
+
+
+def test_an_environment_whose_python_is_gone_is_made_again(cache, artifact):
+    """An upgrade of the machine's Python removes the one that the environment names."""
+    directory = artifact(wheel("tiny", "1.0"))
+    environments = LockEnvironments(lambda: cache, builds=True)
+    environments.make(directory)
+    python = Path(environments.python_of(directory))
+    python.unlink()
+    python.symlink_to("/absent/python")
+    with pytest.raises(NeedsNewImage):
+        environments.python_of(directory)
+    environments.make(directory)
+    assert ran(environments.python_of(directory), "import tiny") == ""
+
+
+def test_the_umask_of_the_user_does_not_matter(cache, artifact):
+    """Where files are writable for the group by default, the environment is not."""
+    directory = artifact(wheel("tiny", "1.0"))
+    environments = LockEnvironments(lambda: cache, builds=True)
+    former = os.umask(0o002)
+    try:
+        environments.make(directory)
+        assert ran(environments.python_of(directory), "import tiny") == ""
+    finally:
+        os.umask(former)

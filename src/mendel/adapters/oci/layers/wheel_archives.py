@@ -73,7 +73,7 @@ def wheel_files(wheel: Path, venv: Venv) -> Iterator[tuple[WheelFile, ...]]:
     try:
         with wheel.open("rb") as file, zipfile.ZipFile(file) as archive:
             yield tuple(_Wheel(wheel, file, archive, venv).files())
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, UnicodeDecodeError) as error:
         raise Corrupt(
             f"The wheel {wheel.name} is damaged: {error}.", remedy="Delete the file and fetch the wheel again."
         ) from error
