@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from mendel.app.images.environments import LockEnvironments
 from mendel.app.server.backend_table import BACKENDS, BackendContext
@@ -40,12 +41,15 @@ from support.served_models import clock, new_kernel, served_version
 from support.waiting import until, until_async
 
 MODELS = """
+import atexit
 import ctypes
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 class Model:
@@ -113,12 +117,24 @@ class Parent(Model):
     def answer(self, X):
         return [subprocess.Popen(["sleep", "60"]).pid]
 
+class Telling(Model):
+    def __init__(self):
+        atexit.register(logging.getLogger("model").error, "at exit")
+    def answer(self, X):
+        for number in range(300):
+            logging.getLogger("model").warning("line %d", number)
+        warnings.warn(f"cannot take {X.tolist()}")
+        return X.sum(axis=1)
+    def close(self):
+        logging.getLogger("model").error("closed")
+        raise ValueError("secret")
+
 class Alone(Model):
     def answer(self, X):
         return [importlib.util.find_spec("mendel") is None]
 """
 OWN_PYTHON = LockEnvironments(Path, builds=False)
-OTHERS = ("Stuck", "Parent", "Alone")
+OTHERS = ("Stuck", "Parent", "Alone", "Telling")
 SOUND = ("Right", "Slow", "Printing")
 FAULTY = ("Raising", "Exiting", "Short", "Hanging")
 DEADLY = ("Ending", "Crashing", "Leaking")
@@ -332,6 +348,22 @@ def test_sigterm_leaves_the_end_to_the_server(load):
     os.kill(backend.place.pid, signal.SIGTERM)
     assert backend.predict(frame(1.0), soon()).predictions == [11.0]
     assert backend.place.restarts == 0
+
+
+def test_what_a_model_logs_until_its_end_is_in_the_log(load):
+    """Its lines up to 100 per second and apart from them its errors, its last words, and no text of an exception."""
+    with capture_logs() as lines:
+        backend = load("Telling", PATIENT)
+        assert backend.predict(frame(1.0), soon()).predictions == [11.0]
+        backend.kill()
+    told = [line["event"] for line in lines]
+    numbered = [event for event in told if event.startswith("line ")]
+    assert numbered[:100] == [f"line {number}" for number in range(100)]
+    assert len(numbered) < 300, "at most 100 lines per second"
+    assert {"closed", "model_not_closed", "at exit"} <= set(told)
+    assert not [line for line in lines if "secret" in str(line) or "cannot take" in str(line)]
+    assert any(int(line["dropped"]) > 0 for line in lines if "dropped" in line)
+    assert all(line["model"] == "Telling" for line in lines)
 
 
 def test_a_file_of_the_project_replaces_no_standard_module(tmp_path, load):

@@ -52,7 +52,8 @@ _LONGEST_DETAIL = 2000
 _WHISPERERS = ("asyncio", "httpx", "httpcore", "urllib3")
 """Loggers that tell of each request, with its URL; of them only warnings are logged."""
 _MOST_LOG_LINES = 100
-"""The number of lines that a model may log per second."""
+"""The number of errors, and of other lines, that a model may log per second."""
+_ERRORS = ("error", "critical")
 _PR_SET_PDEATHSIG = 1
 _LENGTHS = struct.Struct(">IQ")
 _BY_NAME = frozenset({"ColumnTransformer", "FunctionTransformer"})
@@ -378,7 +379,7 @@ class _Model:
             "arrays_alike": bool(given) and answers_arrays_alike(self.model),
             **self.facts,
         }
-        self.word = _line({"loaded": _builtin(self.facts)})
+        self.word = json_line({"loaded": _builtin(self.facts)})
         self.turns = _Turns(order.get("width") or self.facts["width"], order["call_limit"])
 
 
@@ -679,7 +680,8 @@ class _Parent:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._second, self._lines, self._dropped = 0, 0, 0
+        self._second, self._dropped = 0, 0
+        self._lines = {True: 0, False: 0}  # in this second: errors, which other lines do not displace, and others
         self._renew_lock()
         os.register_at_fork(after_in_child=self._renew_lock)
 
@@ -695,13 +697,14 @@ class _Parent:
         with self._lock:
             second = int(time.monotonic())
             if second != self._second:
-                self._second, self._lines = second, 0
-            self._lines += 1
-            if self._lines > _MOST_LOG_LINES:
+                self._second, self._lines = second, {True: 0, False: 0}
+            is_error = level in _ERRORS
+            self._lines[is_error] += 1
+            if self._lines[is_error] > _MOST_LOG_LINES:
                 self._dropped += 1
                 return
             dropped = {"dropped": self._dropped} if self._dropped else {}
-            line = _line({"log": level, "event": event[:_LONGEST_DETAIL], **more, **dropped})
+            line = json_line({"log": level, "event": event[:_LONGEST_DETAIL], **more, **dropped})
             try:
                 sent = self._control.send(line, socket.MSG_DONTWAIT)
                 self._dropped = 0
@@ -713,8 +716,7 @@ class _Parent:
                 return
 
     def log_error(self, event: str, error: BaseException | None) -> None:
-        fault = {} if error is None else {"fault": _kinds(error), "at": _places(error)}
-        self.log("error", event, **fault)
+        self.log("error", event, **_logged_fault(error))
 
     def take_logs(self, level: int) -> None:
         """
@@ -749,13 +751,17 @@ class _ToParent(logging.Handler):
             event = record.getMessage()
         except Exception:  # noqa: BLE001 - the caller's arguments do not fit its template
             event = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-        error = record.exc_info[1] if record.exc_info else None
-        fault = {} if error is None else {"fault": _kinds(error), "at": _places(error)}
+        fault = _logged_fault(record.exc_info[1] if record.exc_info else None)
         level = logging.getLevelName(min(50, max(10, record.levelno // 10 * 10))).lower()
         self._parent.log(level, event, logger=record.name, **fault)
 
 
-def _line(told: Mapping[str, Any]) -> bytes:
+def _logged_fault(error: BaseException | None) -> dict[str, str]:
+    return {} if error is None else {"fault": _kinds(error), "at": _places(error)}
+
+
+def json_line(told: Mapping[str, Any]) -> bytes:
+    """Write *told* as one line, as parent and process send to each other."""
     return json.dumps(told).encode("ascii") + b"\n"
 
 
@@ -800,7 +806,7 @@ def main(arguments: Sequence[str]) -> None:
     parent.tell(loaded.word)
     told = lines.readline()  # empty when the parent has ended
     if told:
-        _close(loaded.model)
+        _close(loaded.model, parent)
         atexit._run_exitfuncs()  # noqa: SLF001 - libraries flush what they hold; os._exit would lose it
     os._exit(0)
 
@@ -842,7 +848,10 @@ def _prepare(order: Mapping[str, Any]) -> None:
 def _is_standard(place: str) -> bool:
     """Tell whether the directory *place* has modules of the standard library, which no file of a project replaces."""
     library = os.path.dirname(os.__file__)
-    return place.endswith(".zip") or place == library or (os.path.dirname(place) == library and "packages" not in place)
+    name = os.path.basename(place)
+    if os.path.dirname(place) == library:
+        return "packages" not in name
+    return place == library or name == "python{}{}.zip".format(*sys.version_info[:2])
 
 
 def _loaded(order: Mapping[str, Any], parent: _Parent) -> _Model | None:
@@ -864,7 +873,7 @@ def _loaded(order: Mapping[str, Any], parent: _Parent) -> _Model | None:
             "detail": f"{type(error).__name__}: {error}"[:_LONGEST_DETAIL],
             "remedy": "",
         }
-    parent.tell(_line({"failed": failed}))
+    parent.tell(json_line({"failed": failed}))
     return None
 
 
@@ -877,13 +886,13 @@ def _accept(listener: socket.socket, loaded: _Model) -> None:
             connection.close()
 
 
-def _close(model: Any) -> None:
+def _close(model: Any, parent: _Parent) -> None:
     close = getattr(model, "close", None)
     if callable(close):
         try:
             close()
         except BaseException as error:  # noqa: BLE001 - the process ends anyway
-            sys.stderr.write(f"Closing the model failed with {_kinds(error)}.\n")
+            parent.log_error("model_not_closed", error)
 
 
 if __name__ == "__main__":

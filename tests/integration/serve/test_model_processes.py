@@ -35,6 +35,7 @@ def test_workers_share_a_model_process_that_outlives_them(serve, hub, artifact):
     hub.deploy(artifact(1))
     server = serve(workers=2, serving={"backend": "process"}).ready()
     server.until(lambda: len(server.workers()) == 3)
+    server.until(lambda: hub.reports[-1].convergence[0].generation_serving == 1)  # both workers have loaded it
     (model,) = model_processes(server)
     assert placed(server)["pid"] == model
     (answering, *_) = [pid for pid in server.workers() if pid != model]

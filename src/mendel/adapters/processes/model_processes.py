@@ -36,8 +36,10 @@ _RETRY: Final = RetryPolicy(attempts=sys.maxsize, base=timedelta(milliseconds=10
 _STEADY_S: Final = 10.0
 _BLAMED_AT: Final = 3
 """The number of ends in a row, each within ``_STEADY_S`` of a start, from which the version is blamed in any case."""
-_FAREWELL_S: Final = 5.0
+FAREWELL_S: Final = 5.0
 """The time that a model has to close itself."""
+_LAST_WORDS_S: Final = 0.2
+"""The time to read what a process logged before it ended; processes that it started may hold the socket open."""
 _LOOK_EVERY_S: Final = 0.25
 _PYTHON_FOR_ALL: Final = frozenset(
     {"PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONPYCACHEPREFIX", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}
@@ -161,7 +163,7 @@ class _Keeper:
     def add(self, holder: asyncio.StreamWriter) -> None:
         self._holders.add(holder)
         if self._told is not None:
-            holder.write(_line(self._told))
+            holder.write(model_program.json_line(self._told))
 
     def remove(self, holder: asyncio.StreamWriter) -> bool:
         """Remove *holder*; True if no holder is left."""
@@ -188,15 +190,15 @@ class _Keeper:
         if child.loaded:
             child.writer.write(b"close\n")
             with suppress(TimeoutError):
-                async with asyncio.timeout(_FAREWELL_S):
-                    await child.process.wait()
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._until_end(child)
         child.kill("the model was unloaded")
         await self._bury(child)
 
     def _tell(self, news: Mapping[str, Any]) -> None:
         self._told = news
         for holder in self._holders:
-            holder.write(_line(news))
+            holder.write(model_program.json_line(news))
 
     async def _keep(self) -> None:
         crashes = 0
@@ -262,7 +264,7 @@ class _Keeper:
         except BaseException:
             ours.close()  # a process that was started ends at the end of its control socket
             raise
-        writer.write(_line({**self._order, "address": str(address)}))
+        writer.write(model_program.json_line({**self._order, "address": str(address)}))
         born = asyncio.get_running_loop().time()
         return _Child(process=process, reader=reader, writer=writer, address=address, born=born)
 
@@ -318,6 +320,7 @@ class _Keeper:
         async with self._limited_memory(child), asyncio.TaskGroup() as tasks:
             logs = tasks.create_task(self._word(child))
             await child.process.wait()
+            await asyncio.wait([logs], timeout=_LAST_WORDS_S)
             logs.cancel()
 
     @asynccontextmanager
@@ -354,7 +357,3 @@ class _Keeper:
             child.writer.close()
             child.address.unlink(missing_ok=True)
         return code
-
-
-def _line(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document).encode("ascii") + b"\n"

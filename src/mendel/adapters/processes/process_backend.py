@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from mendel.adapters.processes.model_processes import FAREWELL_S
 from mendel.errors import DeadlineExceeded, ModelFailed, ModelNotLoadable, ModelStopped, NotReady
 from mendel.projects import Project
 from mendel.serving import (
@@ -38,7 +39,7 @@ _PATIENCE_S: Final = 2.0
 """The longest time that a call waits for a process that starts again."""
 _NEWS_S: Final = 1.0
 _SOON: Final = timedelta(seconds=1)
-_FAREWELL_S: Final = 7.0
+_FAREWELL_S: Final = FAREWELL_S + 2.0
 _GRACE_S: Final = 1.0
 """
 How much later the second of two clocks ends a call or a load: the process itself a call that its worker does not end,
@@ -46,6 +47,7 @@ because the worker has ended; the worker a load that the supervisor does not end
 """
 _UNREAD: Final = frozenset({errno.EPIPE, errno.ECONNRESET})
 """The errors of a connection whose other end was closed before it had read everything."""
+_NO_REASON: Final = "The process of the model ended."
 _NO_HOST: Final = "The supervisor of this server does not start processes of models."
 
 
@@ -92,7 +94,7 @@ class ProcessLoads:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(self._host))
-            connection.sendall(json.dumps(order).encode("ascii") + b"\n")
+            connection.sendall(model_program.json_line(order))
         except OSError as error:
             connection.close()
             raise NotReady(_NO_HOST) from error
@@ -213,9 +215,9 @@ class ProcessBackend:
                 raise self._overdue(call) from None
             except OSError:
                 call.close()
-                reason = self._news_of_end(call.running)
+                stopped = self._news_of_end(call.running)
                 if call.began:
-                    raise self._stopped(reason) from None
+                    raise stopped from None
                 continue  # the process ended before this call began, so another process may answer it
             self._keep(call)
             return self._outputs(reply, body, len(frame))
@@ -287,16 +289,16 @@ class ProcessBackend:
             if running is None:
                 if not self._killed and until >= deadline:
                     raise DeadlineExceeded("The deadline passed before the model answered.")
-                raise self._stopped(self._reason)
+                raise self._stopped()
             if self._idle:
                 return self._idle.pop()
         try:
             return _Call(running, self._form, self._limit)
         except OSError:
-            reason = self._news_of_end(running)
+            self._news_of_end(running)
             with self._change:
                 if self._running == running:  # it runs and refuses connections
-                    raise ModelStopped(reason) from None
+                    raise ModelStopped(_NO_REASON) from None
             return self._call(deadline)
 
     def _keep(self, call: _Call) -> None:
@@ -308,14 +310,20 @@ class ProcessBackend:
         if not kept:
             call.close()
 
-    def _news_of_end(self, running: _Running) -> str:
-        """Wait briefly for the news that the process *running* has ended, and give the reason."""
-        with self._change:
-            self._change.wait_for(lambda: self._running != running, _NEWS_S)
-            return self._reason or "The process of the model ended."
+    def _news_of_end(self, running: _Running) -> ModelStopped | NotReady:
+        """
+        Wait briefly for the news that the process *running* has ended, and give the error of its calls.
 
-    def _stopped(self, reason: str) -> ModelStopped | NotReady:
+        Without news nobody is blamed: the news before were about another end.
+        """
+        with self._change:
+            if not self._change.wait_for(lambda: self._running != running, _NEWS_S):
+                return NotReady(_NO_REASON, retry_after=_SOON)
+            return self._stopped()
+
+    def _stopped(self) -> ModelStopped | NotReady:
         """Give the error of a call; the version is not blamed if another program ended its process."""
+        reason = self._reason or _NO_REASON
         return NotReady(reason, retry_after=_SOON) if self._external else ModelStopped(reason)
 
     def _overdue(self, call: _Call) -> ModelFailed | DeadlineExceeded:
@@ -325,7 +333,7 @@ class ProcessBackend:
         reason = f"a call took longer than serving.predict_timeout ({self._limit:g} s)"
         with suppress(OSError):
             command = {"kill": call.running.pid, "reason": reason}
-            self._news.connection.sendall(json.dumps(command).encode("ascii") + b"\n")
+            self._news.connection.sendall(model_program.json_line(command))
         self._news_of_end(call.running)
         return ModelStopped(
             f"The model took longer than {self._limit:g} s, so its process was ended.",
