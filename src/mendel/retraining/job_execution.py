@@ -175,7 +175,7 @@ def _served_files(project: Project, classifier: str, on_progress: OnProgress) ->
     """
     Give the files that a server needs: those of the classifier's image, and the locked wheels that the project holds.
 
-    None when no image can be built; the reasons are told as progress.
+    Empty when no image can be built; the reasons are told as progress.
     """
     try:
         selection = select_files(project, project.classifier(classifier), project.root, hash_file=lambda _: _UNREAD)

@@ -210,7 +210,7 @@ class ArtifactLoads:
             while beyond > 0:
                 self._wait_for_room(key, beyond, loop)
                 beyond = claim.resize(claim.size_bytes)
-        except MendelError:
+        except BaseException:
             artifact.end()
             raise
         return artifact

@@ -88,6 +88,7 @@ class _Failures:
     The load failure that is reported for a model: the failure of the production version, else of another version.
 
     ``vital`` is True for a failure of the production version, because the old versions must then keep serving.
+    ``no_room_until`` is the time, in seconds of the monotonic clock, before which there is no room for it in memory.
     """
 
     version: int | None = None
@@ -96,6 +97,7 @@ class _Failures:
     difference_id: str = ""
     at_fault: bool = False
     vital: bool = False
+    no_room_until: float | None = None
 
     def note(self, version: int, error: MendelError, *, vital: bool) -> None:
         if self.version is None or vital:
@@ -103,6 +105,16 @@ class _Failures:
             self.detail = getattr(error, "detail", "") or None
             self.difference_id = getattr(error, "difference_id", "")
             self.at_fault = is_at_fault(error)
+            self.no_room_until = error.until if isinstance(error, _NoRoomNow) else None
+
+
+class _NoRoomNow(NotReady):
+    """The memory budget has no room for a version before ``until``, a second of the monotonic clock."""
+
+    def __init__(self, message: str, *, until: float, retry_after: timedelta) -> None:
+        remedy = "Raise serving.memory_budget_bytes, or unload a model."
+        super().__init__(message, retry_after=retry_after, remedy=remedy)
+        self.until = until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +165,6 @@ class LoadedDeployments:
         self._unloaded: frozenset[ModelName] = frozenset()
         self._freed: dict[ModelName, int | None] = {}
         self._evicted: dict[ModelName, _Evicted] = {}
-        self._no_room_until: dict[ModelName, float] = {}
         self._wanted: _Wanted | None = None
         self._expected: Mapping[ModelName, str | None] | None = None
         self._resumed = False
@@ -367,12 +378,9 @@ class LoadedDeployments:
         residents = [_resident(h, now) for h in self.table.values() if h.versions and self._may_evict(h, key.model)]
         decision = make_room(missing, residents, unused_for=policy.evict_unused_for)
         if isinstance(decision, NoRoom):
-            self._no_room_until[key.model] = now + decision.retry_after.total_seconds()
-            raise NotReady(
-                f"Version {key.version} of model {key.model}: {_NO_ROOM}",
-                retry_after=decision.retry_after,
-                remedy="Raise serving.memory_budget_bytes, or unload a model.",
-            )
+            wait = decision.retry_after
+            message = f"Version {key.version} of model {key.model}: {_NO_ROOM}"
+            raise _NoRoomNow(message, until=now + wait.total_seconds(), retry_after=wait)
         for hosted in map(self.table.get, decision.models):
             if hosted is None or not self._may_evict(hosted, key.model) or not hosted.idle:
                 return  # the model is in use since the decision; the caller asks again
@@ -418,11 +426,10 @@ class LoadedDeployments:
 
     async def _converge(self, desired: DesiredModel, fetch: Fetch) -> None:
         deployment, model = desired.deployment, desired.deployment.model
-        self._no_room_until.pop(model, None)
         versions, failures = await self._gather(desired, fetch)
         old = self.table.get(model)
-        if failures.vital and model in self._no_room_until and (old is None or not old.versions):
-            self._evicted[model] = _Evicted(desired=desired, again_at=self._no_room_until[model])
+        if failures.vital and failures.no_room_until is not None and (old is None or not old.versions):
+            self._evicted[model] = _Evicted(desired=desired, again_at=failures.no_room_until)
             await self._unload(desired)
             return
         if failures.vital:

@@ -95,10 +95,11 @@ class MemoryBudget:
             self.used_bytes += size_bytes
         return Claim(self, size_bytes)
 
-    def change(self, by_bytes: int) -> int:
-        """Add *by_bytes* to the sum, whatever the limit, and give the number of bytes beyond the limit."""
+    def resize(self, claim: Claim, size_bytes: int) -> int:
+        """Set the size of *claim*, whatever the limit, and give the number of bytes beyond the limit."""
         with self._lock:
-            self.used_bytes += by_bytes
+            self.used_bytes += size_bytes - claim.size_bytes
+            claim.size_bytes = size_bytes
             return 0 if self.limit_bytes is None else max(0, self.used_bytes - self.limit_bytes)
 
 
@@ -111,8 +112,7 @@ class Claim:
 
     def resize(self, size_bytes: int) -> int:
         """Set the measured size, and give the number of bytes by which the whole budget is exceeded now."""
-        by, self.size_bytes = size_bytes - self.size_bytes, size_bytes
-        return self._budget.change(by)
+        return self._budget.resize(self, size_bytes)
 
     def release(self) -> None:
         """Give the memory back; may be called twice."""

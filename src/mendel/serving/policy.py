@@ -88,6 +88,11 @@ class ServingPolicy:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 
+    @property
+    def makes_environments(self) -> bool:
+        """Whether servers and jobs use and make the environments of locks; ``model_python`` goes before them."""
+        return self.environments == "build" and self.model_python is None
+
     def __post_init__(self) -> None:
         if self.max_batch_rows < 1 or self.max_rows < 1 or self.max_body_bytes < 1:
             raise InvalidValue("max_batch_rows, max_rows and max_body_bytes must be at least 1.")
