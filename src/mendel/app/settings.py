@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.transports.door_table import DOORS
 from mendel.values import from_mapping, render_duration
+
+if TYPE_CHECKING:
+    from mendel.serving import ServingPolicy
 
 T = TypeVar("T")
 
@@ -163,6 +166,15 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     resilience: ResilienceSettings = field(default_factory=ResilienceSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+
+    def serving_policy(self, **changes: Any) -> ServingPolicy:
+        """Give the limits and timeouts of a server, with *changes*."""
+        from mendel.serving.policy import ServingPolicy  # noqa: PLC0415 - most commands need none
+
+        serving = self.serving
+        named = {one.name: getattr(serving, one.name) for one in fields(ServingPolicy) if hasattr(serving, one.name)}
+        shared = {"breaker": self.resilience.circuit_breaker, "bulkhead": self.resilience.bulkhead}
+        return ServingPolicy(**{**named, **shared, **changes})
 
     def json_log(self, *, terminal: bool) -> bool:
         """Whether log lines are JSON; *terminal* says whether the log is written to a terminal."""

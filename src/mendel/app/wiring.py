@@ -214,7 +214,7 @@ def _opened(settings: Settings) -> Iterator[tuple[DataDirectory, Stores, ExitSta
 
 def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Settings, closing: ExitStack) -> Rooms:
     watch = ServerWatch(steady_time, longest_gap=max(_LONGEST_GAP, 3 * settings.hub.look_every))
-    builds = settings.serving.environments == "build"
+    builds = settings.serving_policy().makes_environments
     registry = Registry(unit, stores.artifacts, utc_now, new_id, watch.presence, builds=builds)
     summaries = Summaries(registry)
     runner = subprocess_runner(settings)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from mendel.errors import ImageNotVerified
 from mendel.images.entities import APP, VENV, ImagePlan
 from mendel.images.file_selection import VERSION_DIRECTORY
+
+LOAD_LIMIT = timedelta(minutes=6)
+"""The time that the check of an image may take: longer than servers wait for a load."""
 
 MODULE_LABEL = "com.classifier.predictor.module"
 CLASS_LABEL = "com.classifier.predictor.class"

@@ -30,12 +30,11 @@ from mendel.images import (
     context_wheels,
 )
 from mendel.images.image_archives import write_archive
-from mendel.images.load_command import load_command, not_verified
+from mendel.images.load_command import LOAD_LIMIT, load_command, not_verified
 from mendel.values import Digest
 
 _BUILDING = timedelta(hours=2)
 _LOADING = timedelta(minutes=30)
-_VERIFYING = timedelta(minutes=5)
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?(?:STEP |Step \d|#\d+ \[)")
 _OF_ENGINE = re.compile(r"^(?:Error: |subprocess exited |time=.* level=).*$", re.MULTILINE)
 """Matches the messages that buildah and podman print after the output of the container."""
@@ -99,7 +98,9 @@ class DockerfileEngine(BuildEngine):
 
     def verify(self, plan: ImagePlan, image: BuiltImage) -> None:
         """
-        Load the predictor in a container without network; an image that fails is removed unless the image has a name.
+        Load the predictor in a container; an image that fails is removed unless the image has a name.
+
+        The container has no network, except with buildah.
         """
         name = f"mendel-verify-{image.image_id.hex[:12]}-{os.getpid()}"
         try:
@@ -192,11 +193,11 @@ class DockerfileEngine(BuildEngine):
         command = load_command(plan)
         if self.name == "buildah":
             self._program.answer("from", "--pull-never", f"--name={name}", image.image_id.hex)
-            return self._program.attempt("run", name, "--", *command, within=_VERIFYING)
+            return self._program.attempt("run", name, "--", *command, within=LOAD_LIMIT)
         python, *arguments = command
         closed = ("--network=none", "--pull=never", f"--entrypoint={python}")
         return self._program.attempt(
-            "run", "--rm", f"--name={name}", *closed, image.image_id.hex, *arguments, within=_VERIFYING
+            "run", "--rm", f"--name={name}", *closed, image.image_id.hex, *arguments, within=LOAD_LIMIT
         )
 
     def _remove_unnamed(self, image: BuiltImage) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -123,8 +123,10 @@ def register(
     from mendel.values import VersionRef  # noqa: PLC0415
 
     if remote is not None:
-        if unused := next((flag for flag, given in {"--image": image, "--data": data}.items() if given), None):
-            raise click.BadParameter(f"{unused} has no meaning for a model on other servers")
+        _refuse(
+            {"--image": image, "--data": data, "--flavor": flavor, "--release": release, "--path": path},
+            "has no meaning for a model on other servers",
+        )
         asked = registration.RemoteRequest(
             name=name or source,
             servers=tuple(remote.split(",")),
@@ -137,6 +139,8 @@ def register(
         )
         with progress(f"Registering {source}"), hub(directory, create=True, quiet=True) as client:
             return _registered(registration.register_remote(asked, client))
+    of_remote = {"--remote-model": remote_model, "--remote-version": remote_version, "--remote-key": remote_key}
+    _refuse(of_remote, "needs --remote with the addresses of the servers")
     tree = Path(source)
     if not tree.exists() and (image is not None or "@" in source):
         if image is None:
@@ -398,6 +402,12 @@ def _trained_lines(trained: Trained) -> Iterator[str]:
     if trained.verdict != "pass":
         for reason in trained.reasons:
             yield f"    {reason}"
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Raise a usage error about the first of the flags that was *given*, because it would have no effect."""
+    if flag := next((flag for flag, value in given.items() if value), None):
+        raise click.BadParameter(f"{flag} {why}")
 
 
 def _registered(done: RegisteredArtifact) -> Result:

@@ -12,8 +12,7 @@ from mendel.app.settings import Settings
 
 def subprocess_runner(settings: Settings) -> SubprocessRunner:
     """Give a runner that exports releases into the data directory, and runs their jobs with their locked packages."""
-    environments = LockEnvironments(
-        lambda: cache_directory(system_environment()), builds=settings.serving.environments == "build"
-    )
+    builds = settings.serving_policy().makes_environments
+    environments = LockEnvironments(lambda: cache_directory(system_environment()), builds=builds)
     releases = DataDirectory(settings.root).root / "releases"
     return SubprocessRunner(GitPrograms(), releases, environments=environments)

@@ -54,10 +54,7 @@ BACKENDS: Final[Mapping[str, Callable[[BackendContext], LoadBackend]]] = {
 
 def server_environments(policy: ServingPolicy) -> Environments:
     """Give the environments of a server; their files are in the user's cache."""
-    return LockEnvironments(
-        lambda: cache_directory(system_environment()),
-        builds=policy.environments == "build" and policy.model_python is None,
-    )
+    return LockEnvironments(lambda: cache_directory(system_environment()), builds=policy.makes_environments)
 
 
 def chosen_loads(context: BackendContext) -> LoadBackend:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,18 +20,6 @@ MANIFEST: Final = "mendel-manifest.json"
 """A file in an image's project directory that states release and commit, because images contain no git repository."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostedRelease:
-    """
-    The identity of a server and the release of its code.
-
-    ``release_tag`` is None when the commit is not a release, or when the files differ from the commit.
-    """
-
-    identity: ServerIdentity
-    release_tag: str | None = None
-
-
 class _Release(msgspec.Struct):
     tag: str | None = None
     commit: str | None = None
@@ -45,7 +32,7 @@ class _Manifest(msgspec.Struct):
     lock: str | None = None
 
 
-def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> HostedRelease:
+def identify(project: Project | None, classifier: str | None, environment: Mapping[str, str]) -> ServerIdentity:
     """
     Find the identity of a server from the image's manifest in the project, else from the project's git repository.
 
@@ -67,7 +54,7 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
     else:
         name, commit, tag = _checkout(project, classifier, GitPrograms())
     release = tag if tag is not None and _is_release(tag) else None
-    identity = ServerIdentity(
+    return ServerIdentity(
         project=name,
         git_commit=commit,
         release=release,
@@ -75,7 +62,6 @@ def identify(project: Project | None, classifier: str | None, environment: Mappi
         tool_commit=tool.commit or (manifest and manifest.release and manifest.release.tool_commit) or None,
         image=_image(manifest, environment),
     )
-    return HostedRelease(identity=identity, release_tag=release)
 
 
 def _tool() -> ToolBuild:

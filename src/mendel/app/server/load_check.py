@@ -18,7 +18,6 @@ import random
 import subprocess
 import sys
 import tempfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -27,13 +26,13 @@ from mendel.adapters.processes.model_processes import ModelProcesses
 from mendel.app.clock import utc_now
 from mendel.app.environment import system_environment
 from mendel.app.server.backend_table import BackendContext, chosen_loads, server_environments
-from mendel.app.server.identity import HostedRelease, identify
+from mendel.app.server.identity import identify
 from mendel.app.server.standalone import StandaloneFiles, write_project_files, write_version_files
 from mendel.app.server.worker import hosted_project
 from mendel.app.settings import read_settings
 from mendel.errors import MendelError
 from mendel.projects import Project
-from mendel.serving import Kernel, LocalBreakers, LocalCounters, ServerIdentity, ServingPolicy
+from mendel.serving import Kernel, LocalBreakers, LocalCounters
 from mendel.values import DesiredState, ModelConvergence, from_json
 
 _ASK_CLASS: Final = """\
@@ -82,14 +81,11 @@ async def _failures(directory: Path, classifier: str, version: Path | None = Non
 def _files(place: Path, project: Project | None, classifier: str, version: Path | None) -> StandaloneFiles:
     if version is not None or project is None:
         return write_version_files(place, version or Path(), {})
-    hosted = HostedRelease(identity=ServerIdentity())
-    return write_project_files(place, project.classifier(classifier), hosted, {}, utc_now())
+    return write_project_files(place, project.classifier(classifier), None, {}, utc_now())
 
 
 def _kernel(run: Path, project: Project | None, rng: random.Random) -> Kernel:
-    serving = read_settings(environment=system_environment()).serving
-    named = {one.name: getattr(serving, one.name) for one in fields(ServingPolicy) if hasattr(serving, one.name)}
-    policy = ServingPolicy(**{**named, "environments": "fixed"})
+    policy = read_settings(environment=system_environment()).serving_policy(environments="fixed")
     return Kernel(
         policy,
         load_backend=chosen_loads(BackendContext(run=run, policy=policy, environments=server_environments(policy))),
@@ -99,7 +95,7 @@ def _kernel(run: Path, project: Project | None, rng: random.Random) -> Kernel:
         clock=utc_now,
         rng=rng,
         project=project,
-        identity=identify(project, None, system_environment()).identity,
+        identity=identify(project, None, system_environment()),
     )
 
 

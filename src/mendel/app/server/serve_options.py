@@ -13,7 +13,7 @@ from mendel.adapters.processes.server_settings import ServeSettings
 from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.environment import system_environment
-from mendel.app.server.identity import HostedRelease, identify
+from mendel.app.server.identity import identify
 from mendel.app.server.launch import door_settings, serve
 from mendel.app.server.standalone import (
     StandaloneFiles,
@@ -27,7 +27,7 @@ from mendel.app.settings import Settings
 from mendel.errors import HubUnavailable, ProjectNotFound
 from mendel.predictions import SpoolPolicy
 from mendel.projects import Project, chosen_classifier, load_project
-from mendel.serving import ServingPolicy, read_version_directory
+from mendel.serving import ServerIdentity, read_version_directory
 from mendel.transports.rest.door import REST
 
 _log = structlog.get_logger("mendel.serve")
@@ -81,8 +81,8 @@ def serve_with(settings: Settings, options: ServeOptions) -> int:
         if options.artifact is not None:
             reason = f"the hub at {url} decides which versions this server serves"
             _log.info("artifact_ignored", artifact=str(options.artifact), reason=reason)
-        hosted = identify(project, options.classifier, system_environment())
-        serve_settings = server_settings(settings, data, options, project=project, hosted=hosted, source=url)
+        identity = identify(project, options.classifier, system_environment())
+        serve_settings = server_settings(settings, data, options, project=project, identity=identity, source=url)
         return serve(with_project_settings(serve_settings, project, options, embedded=not named))
     if options.beside_hub or (project is None and options.artifact is None):
         instead = "" if options.beside_hub else ", and the working directory is not in a project to serve without a hub"
@@ -93,9 +93,9 @@ def serve_with(settings: Settings, options: ServeOptions) -> int:
     options = replace(options, classifier=_standalone_classifier(options, project))
     data.create()
     make_directory(data.server)
-    hosted = identify(project, options.classifier, system_environment())
-    source = _write_files(data, options, project, hosted)
-    serve_settings = server_settings(settings, data, options, project=project, hosted=hosted, source=source)
+    identity = identify(project, options.classifier, system_environment())
+    source = _write_files(data, options, project, identity.release)
+    serve_settings = server_settings(settings, data, options, project=project, identity=identity, source=source)
     return serve(with_project_settings(serve_settings, project, options))
 
 
@@ -105,20 +105,19 @@ def server_settings(
     options: ServeOptions,
     *,
     project: Project | None,
-    hosted: HostedRelease,
+    identity: ServerIdentity,
     source: str | StandaloneFiles,
 ) -> ServeSettings:
     """
     Build the settings of the server's processes without the ``server`` section of mlserver.yaml.
 
     Args:
-        hosted: The identity and the release of the server's code.
+        identity: The project, code and image of the server.
         source: The URL of the hub, or the files for a server without a hub.
     """
     serving = settings.serving
-    named = {one.name: getattr(serving, one.name) for one in fields(ServingPolicy) if hasattr(serving, one.name)}
-    if hosted.identity.image is not None and "serving.environments" not in options.chosen:
-        named["environments"] = "fixed"  # an image brings its environments
+    in_image = identity.image is not None and "serving.environments" not in options.chosen
+    changes = {"environments": "fixed"} if in_image else {}  # an image brings its environments
     files = source if isinstance(source, StandaloneFiles) else None
     return ServeSettings(
         directory=data.server,
@@ -129,16 +128,14 @@ def server_settings(
         key=system_environment().get("MENDEL_KEY") or data.secret(),
         host=serving.host,
         doors=door_settings(serving.ports, chosen=options.chosen),
-        serving=ServingPolicy(
-            **named, breaker=settings.resilience.circuit_breaker, bulkhead=settings.resilience.bulkhead
-        ),
+        serving=settings.serving_policy(**changes),
         spool=SpoolPolicy(**{one.name: getattr(settings.spool, one.name) for one in fields(SpoolPolicy)}),
         spool_directory=Path(settings.spool.directory) if settings.spool.directory else None,
         report_every=serving.report_every,
         project=None if project is None else project.root,
         classifier=options.classifier,
         style=log_style(settings, project, options),
-        identity=hosted.identity,
+        identity=identity,
     )
 
 
@@ -224,11 +221,11 @@ def _standalone_classifier(options: ServeOptions, project: Project | None) -> st
 
 
 def _write_files(
-    data: DataDirectory, options: ServeOptions, project: Project | None, hosted: HostedRelease
+    data: DataDirectory, options: ServeOptions, project: Project | None, release: str | None
 ) -> StandaloneFiles:
     keys = standalone_keys(data.server, system_environment().get("MENDEL_KEY"))
     place = data.server / "standalone"
     place.mkdir(exist_ok=True)
     if options.artifact is not None or project is None:
         return write_version_files(place, options.artifact or Path(), keys)
-    return write_project_files(place, project.classifier(options.classifier), hosted, keys, utc_now())
+    return write_project_files(place, project.classifier(options.classifier), release, keys, utc_now())

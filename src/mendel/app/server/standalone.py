@@ -14,7 +14,6 @@ from typing import Final
 
 import structlog
 
-from mendel.app.server.identity import HostedRelease
 from mendel.errors import InvalidSettings
 from mendel.projects import Classifier
 from mendel.registry import key_digest
@@ -51,7 +50,7 @@ class StandaloneFiles:
 
 
 def write_project_files(
-    directory: Path, classifier: Classifier, hosted: HostedRelease, keys: Mapping[str, tuple[str, ...]], now: datetime
+    directory: Path, classifier: Classifier, release: str | None, keys: Mapping[str, tuple[str, ...]], now: datetime
 ) -> StandaloneFiles:
     """
     Write the files to serve *classifier* from its project, without a registered version.
@@ -70,7 +69,7 @@ def write_project_files(
     else:
         shutil.rmtree(place, ignore_errors=True)
         draft.rename(place)
-    model = unregistered_model(classifier.name, digest, task=task, release_tag=hosted.release_tag, now=now)
+    model = unregistered_model(classifier.name, digest, task=task, release_tag=release, now=now)
     return _written(directory, model, keys, logged=False)
 
 

@@ -14,7 +14,7 @@ from mendel.adapters.oci.sandbox.sandbox import Sandbox
 from mendel.adapters.oci.sandbox.unpacked_layers import Layers, UnpackedLayers
 from mendel.errors import DeadlineExceeded, ImageNotVerified
 from mendel.images import APP, BuiltImage, ImagePart, ImagePlan, OnProgress, Platform, TaskProgress
-from mendel.images.load_command import load_command, not_verified
+from mendel.images.load_command import LOAD_LIMIT, load_command, not_verified
 from mendel.images.manifests import parse_json
 from mendel.values import Digest
 
@@ -28,10 +28,10 @@ class LoadCheck:
 
     Args:
         directory: The cache of unpacked layers.
-        limit: The maximum duration of a check, by default longer than servers wait for a load.
+        limit: The maximum duration of a check.
     """
 
-    def __init__(self, directory: Path, *, limit: timedelta = timedelta(minutes=6)) -> None:
+    def __init__(self, directory: Path, *, limit: timedelta = LOAD_LIMIT) -> None:
         self._directory = directory
         self._trees = UnpackedLayers(directory / "layers")
         self._limit = limit
