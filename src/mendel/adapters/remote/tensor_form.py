@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -190,11 +191,14 @@ def _converted(column: NDArray[Any], datatype: str, *, zoned: bool) -> Any:
     if datatype == BYTES:
         texts = _texts(column, zoned=zoned)
         return texts if None in texts else np.array(texts, dtype=object)
-    if column.dtype.kind != "O":
+    floating = datatype.startswith("FP")
+    if column.dtype.kind != "O" and (floating or column.dtype.kind != "f"):
         return column.astype(_DTYPES[datatype], copy=False)
     values = column.ravel().tolist()
-    if datatype.startswith("FP"):
+    if floating:
         return np.array([np.nan if value is None else float(value) for value in values], dtype=_DTYPES[datatype])
+    if column.dtype.kind == "f":  # an optional column of whole numbers
+        values = [None if math.isnan(value) else int(value) for value in values]
     return values if None in values else np.array(values, dtype=_DTYPES[datatype])
 
 
