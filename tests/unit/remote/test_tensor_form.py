@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from mendel.errors import ModelNotLoadable
 from mendel.serving import frame_of
 from mendel.values import ColumnSpec, ColumnType, Signature, Table
 
@@ -30,3 +31,13 @@ def test_a_null_in_an_optional_column_of_whole_numbers_is_sent_as_null(load, scr
     (tensor,) = json.loads(server.seen[-1][2])["inputs"]
     assert (tensor["datatype"], tensor["data"]) == ("INT64", values)
     assert "parameters" not in tensor
+
+
+def test_a_server_that_announces_too_many_columns_is_refused(load, scripted):
+    """No signature of billions of columns is built from a number that a server gives."""
+    server = scripted()
+    outputs = server.routes["/v2/models/m"][2]["outputs"]
+    wide = {"name": "rows", "datatype": "FP64", "shape": [-1, 2_000_000_000]}
+    server.answers({"inputs": [wide], "outputs": outputs}, path="/v2/models/m")
+    with pytest.raises(ModelNotLoadable, match="2000000000 columns; at most 100000"):
+        load(server.address)

@@ -35,6 +35,7 @@ _COLUMN_TYPES: Final = {
     "FP64": ColumnType.DOUBLE,
     BYTES: ColumnType.STRING,
 }
+_MOST_COLUMNS: Final = 100_000
 _KINDS: Final = {"b": "BOOL", "f": "FP64", "i": "INT64", "u": "UINT64"}
 
 
@@ -134,6 +135,10 @@ def _joint(inputs: Sequence[TensorSpec]) -> TensorSpec | None:
                 "and column.",
                 remedy="Serve the model with one tensor of shape [rows, columns], or one tensor of shape [rows] per "
                 "column.",
+            )
+        if tail and tail[0] > _MOST_COLUMNS:
+            raise ModelNotLoadable(
+                f"The server's input {spec.name!r} has {tail[0]} columns; at most {_MOST_COLUMNS} are allowed."
             )
     if len(inputs) == 1 and len(inputs[0].shape) > 1 and inputs[0].shape[1] != 1:
         return inputs[0]
