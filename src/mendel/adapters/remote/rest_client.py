@@ -170,15 +170,13 @@ class RestClient:
             if size is None:
                 values = _flat(output.data)
             elif type(size) is int and 0 <= size <= len(content) - place:
-                values, place = self._raw(output, content[place : place + size]), place + size
+                raw = content[place : place + size]
+                values, place = values_of_raw(raw, output.datatype, output.shape, self._address), place + size
             else:
                 raise invalid(self._address, "has fewer bytes than its outputs need")
             values = shaped(values, output.shape, self._address)
             tensors.append(Tensor(name=output.name, datatype=output.datatype, shape=tuple(output.shape), values=values))
         return tensors
-
-    def _raw(self, output: _Output, raw: bytes) -> list[Any]:
-        return values_of_raw(raw, output.datatype, output.shape, self._address)
 
     def _check(self, status: int, headers: _Headers, content: bytes) -> None:
         """Raise the error that a *status* other than 200 means."""

@@ -218,8 +218,8 @@ def invalid(address: RemoteAddress, fault: str) -> ModelFailed:
 
 
 def failed(address: RemoteAddress, code: str, text: str) -> ModelFailed:
-    """Give the error for a server that answered *code* and *text*; the log gets the code only."""
-    return ModelFailed(f"The remote server answered {code}: {shortened(text)}", kind=code, at=str(address))
+    """Give the error for a server that answered *code* and the short *text*; the log gets the code only."""
+    return ModelFailed(f"The remote server answered {code}: {text}", kind=code, at=str(address))
 
 
 def shortened(text: str) -> str:

@@ -15,18 +15,10 @@ from mendel.adapters.remote.server_client import Announced
 from mendel.errors import ModelNotLoadable
 from mendel.serving import Frame, Tensor, TensorSpec
 from mendel.serving.input_contract import Content, ContractColumn, InputContract
+from mendel.serving.tensors import DTYPES
 from mendel.values import ColumnSpec, ColumnType, Signature
 
 BYTES: Final = "BYTES"
-_DTYPES: Final = {
-    "BOOL": "?",
-    **{
-        f"{kind}{bits}": f"{letter}{bits // 8}"
-        for kind, letter in (("INT", "i"), ("UINT", "u"))
-        for bits in (8, 16, 32, 64)
-    },
-    **{f"FP{bits}": f"f{bits // 8}" for bits in (16, 32, 64)},
-}
 _COLUMN_TYPES: Final = {
     "BOOL": ColumnType.BOOLEAN,
     **dict.fromkeys(("INT8", "INT16", "INT32", "UINT8", "UINT16"), ColumnType.INTEGER),
@@ -183,7 +175,7 @@ def _carries(datatype: str, column: ContractColumn) -> bool:
             return datatype != BYTES
         case Content.INTEGER:
             return datatype.startswith("FP") or (
-                datatype not in {BYTES, "BOOL"} and np.can_cast(column.whole_dtype, _DTYPES[datatype])
+                datatype not in {BYTES, "BOOL"} and np.can_cast(column.whole_dtype, DTYPES[datatype])
             )
         case Content.FLOAT | Content.DECIMAL:
             return datatype.startswith("FP")
@@ -198,13 +190,13 @@ def _converted(column: NDArray[Any], datatype: str, *, zoned: bool) -> Any:
         return texts if None in texts else np.array(texts, dtype=object)
     floating = datatype.startswith("FP")
     if column.dtype.kind != "O" and (floating or column.dtype.kind != "f"):
-        return column.astype(_DTYPES[datatype], copy=False)
+        return column.astype(DTYPES[datatype], copy=False)
     values = column.ravel().tolist()
     if floating:
-        return np.array([np.nan if value is None else float(value) for value in values], dtype=_DTYPES[datatype])
+        return np.array([np.nan if value is None else float(value) for value in values], dtype=DTYPES[datatype])
     if column.dtype.kind == "f":  # an optional column of whole numbers
         values = [None if math.isnan(value) else int(value) for value in values]
-    return values if None in values else np.array(values, dtype=_DTYPES[datatype])
+    return values if None in values else np.array(values, dtype=DTYPES[datatype])
 
 
 def _texts(column: NDArray[Any], *, zoned: bool) -> list[str | None]:

@@ -17,14 +17,14 @@ from mendel.serving.flavours.flavour import ArtifactDescription, Sections
 from mendel.serving.mlmodel import Mlmodel
 from mendel.serving.predictor import Predictor
 
-SCHEMES: Final = {"http": "v2 over REST", "https": "v2 over REST", "grpc": "v2 over gRPC", "zmq": "ZMQ"}
+SCHEMES: Final = frozenset({"http", "https", "grpc", "zmq"})
 _VARIABLE: Final = re.compile(r"REMOTE_MODEL_KEY(_[A-Z0-9_]+)?")
 _MOST_SERVERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteAddress:
-    """The address of a server: its protocol (a key of :data:`SCHEMES`), host and port."""
+    """The address of a server: its protocol (one of :data:`SCHEMES`), host and port."""
 
     scheme: str
     host: str
