@@ -131,10 +131,7 @@ def _peer(tree: Path, pipe: Any) -> None:
             ports = {}
             for door in DOORS:
                 if door.name in SCHEMES:
-                    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio: no TCP_NODELAY without it
-                    listener.bind(("127.0.0.1", 0))
-                    listener.listen(2048)
-                    listener.setblocking(False)
+                    listener = free_listener()
                     ports[door.name] = listener.getsockname()[1]
                     context = DoorContext(sockets=(listener,), classifier=None)
                     await stack.enter_async_context(door.open(kernel, context))
@@ -142,6 +139,15 @@ def _peer(tree: Path, pipe: Any) -> None:
             await asyncio.Event().wait()
 
     asyncio.run(serve())
+
+
+def free_listener() -> socket.socket:
+    """Listen on a free port of this machine."""
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio: no TCP_NODELAY without it
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
 
 
 def loads_of(kind: str, context: BackendContext) -> LoadBackend:

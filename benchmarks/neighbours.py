@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import random
-import socket
 import statistics
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import uvloop
-from backends import host
+from backends import free_listener, host
 
 from mendel.app.server.backend_table import BACKENDS, BackendContext, server_environments
 from mendel.app.server.child_process import SWITCH_INTERVAL_S
@@ -195,10 +194,7 @@ def serve(slow: str, kind: str, pipe: Any) -> None:
             reports = await kernel.apply(state, trees.__getitem__)
             if broken := [report.error for report in reports if report.error]:
                 raise RuntimeError(broken)
-            listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio: no TCP_NODELAY without it
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(2048)
-            listener.setblocking(False)
+            listener = free_listener()
             pipe.send(listener.getsockname()[1])
             await stack.enter_async_context(door_named("rest").open(kernel, DoorContext(sockets=(listener,))))
             await asyncio.to_thread(pipe.recv)
