@@ -18,7 +18,7 @@ from mendel.serving import (
 )
 from mendel.values import Table
 
-SERVERS = ("http://a:8008", "grpc://b:7212", "zmq://[::1]:7211", "https://c:443")
+SERVERS = ("http://a:8008", "grpc://b_1.c-d.:7212", "zmq://[::1]:7211", "https://10.0.0.1:443")
 
 
 @pytest.mark.parametrize("text", SERVERS)
@@ -30,7 +30,8 @@ def test_addresses_are_written_as_they_were_read(text):
 @pytest.mark.parametrize(
     "text",
     ["a:8008", "http://a", "ftp://a:1", "http://:80", "http://a:99999", "http://u:s3cret@a:1", "http://a:1/x",
-     "http://a:1?x", "http://[::1", ""],
+     "http://a:1?x", "http://[::1", "", "http://a b:80", "http://a..b:80", "http://[::g]:80", "zmq://münchen:1",
+     "grpc://-a:1", f"http://{'a' * 64}:1", "http://a:0"],
 )  # fmt: skip
 def test_other_addresses_are_refused(text):
     """Whatever is no address is refused with the forms that are, and a password in it is not repeated."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from mendel.serving.predictor import Predictor
 
 SCHEMES: Final = frozenset({"http", "https", "grpc", "zmq"})
 _VARIABLE: Final = re.compile(r"REMOTE_MODEL_KEY(_[A-Z0-9_]+)?")
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_][a-z0-9_-]{0,62}(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?")
 _MOST_SERVERS: Final = 64
 
 
@@ -40,11 +42,12 @@ class RemoteAddress:
         """
         try:
             parts = urlsplit(text)
-            host, port = parts.hostname, parts.port
+            host, port = parts.hostname or "", parts.port
+            known = bool(IPv6Address(host) if ":" in host else _NAME.fullmatch(host))
         except ValueError:
-            host, port, parts = None, None, urlsplit("")
+            host, port, known, parts = "", None, False, urlsplit("")
         rest = (parts.path.rstrip("/"), parts.query, parts.fragment, parts.username, parts.password)
-        if parts.scheme not in SCHEMES or not host or port is None or any(rest):
+        if parts.scheme not in SCHEMES or not known or not port or any(rest):
             shown = "The address" if "@" in text else f"{text!r}"  # it may contain a password
             raise InvalidValue(
                 f"{shown} is not the address of a remote model's server.",
