@@ -1,4 +1,4 @@
-"""A server that answers what a test tells it, over real sockets."""
+"""Servers that answer what a test tells them, over real sockets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import zmq
 
 METADATA = {
     "inputs": [{"name": name, "datatype": "FP64", "shape": [-1]} for name in "ab"],
@@ -25,11 +27,11 @@ class ScriptedServer:
     A v2 server whose answers a test sets.
 
     ``routes`` gives status, headers and body by path; it does not answer the paths in ``silent``,
-    and answers those in ``trickles`` byte by byte.
+    and answers those in ``trickles`` byte by byte. A header of None is not sent.
     """
 
     def __init__(self) -> None:
-        self.routes: dict[str, tuple[int, dict[str, str], Any]] = {
+        self.routes: dict[str, tuple[int, dict[str, str | None], Any]] = {
             "/v2": (200, {}, {"extensions": []}),
             "/v2/models/m": (200, {}, METADATA),
             "/v2/models/m/ready": (200, {}, {"ready": True}),
@@ -63,7 +65,12 @@ class ScriptedServer:
     def address(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def answers(self, body: Any, status: int = 200, path: str = "/v2/models/m/infer", **headers: str) -> None:
+    @property
+    def connections(self) -> int:
+        """The number of connections over which requests came."""
+        return len(set(self._open))
+
+    def answers(self, body: Any, status: int = 200, path: str = "/v2/models/m/infer", **headers: str | None) -> None:
         """Set the answer to a route; bytes are sent as they are."""
         self.routes[path] = (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
@@ -82,7 +89,8 @@ class ScriptedServer:
             "content-length": str(len(content) + 1000 * (handler.path in self.trickles)),
             **headers,
         }.items():
-            handler.send_header(name, value)
+            if value is not None:
+                handler.send_header(name, value)
         handler.end_headers()
         while handler.path in self.trickles and not self.talk.wait(0.05):
             handler.wfile.write(b" ")
@@ -101,3 +109,36 @@ class ScriptedServer:
         for connection in self._open:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+class ScriptedZmqServer:
+    """A server of Mendel's ZMQ messages; ``replies`` gives type and data of the reply to each type of message."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, tuple[str, dict[str, Any]]] = {
+            "discovery": ("worker_info", {"capabilities": {"models": ["m"]}}),
+            "heartbeat": ("heartbeat_ack", {"status": "ready"}),
+            "inference_request": ("inference_response", {"predictions": [1.0, 2.0]}),
+        }
+        self._stopped = threading.Event()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self.address = f"zmq://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._socket.close()
+        self._context.term()
+
+    def _serve(self) -> None:
+        while not self._stopped.is_set():
+            if self._socket.poll(20):
+                client, *_, frame = self._socket.recv_multipart()
+                asked = json.loads(frame)
+                kind, data = self.replies[asked["type"]]
+                reply = {"type": kind, "message_id": asked["request_id"], "data": data}
+                self._socket.send_multipart([client, json.dumps(reply).encode()])

@@ -8,7 +8,7 @@ from mendel.adapters.remote import RemoteLoads
 from mendel.serving import ServingPolicy
 from support.ports import free_port
 from support.remote_peers import write_remote
-from support.scripted_server import ScriptedServer
+from support.scripted_server import ScriptedServer, ScriptedZmqServer
 
 __all__ = ["free_port"]
 
@@ -25,6 +25,14 @@ def scripted():
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def scripted_zmq():
+    """A scripted server of ZMQ messages."""
+    server = ScriptedZmqServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

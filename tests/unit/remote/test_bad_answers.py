@@ -37,6 +37,7 @@ def soon():
         (b"<html>", "not an answer of the Open Inference Protocol"),
         (b'{"outputs": [{"name": "predict", "datatype": "FP64", "shape": [2], "data": [1, NaN]}]}', "not an answer"),
         (b'{"outputs": ' + b"[" * 5000, "not an answer of the Open Inference Protocol"),
+        (answer(1.0, 2.0, shape=[10**4000]), "not an answer|with 2 values"),
         (b"\xff\xfe", "not an answer of the Open Inference Protocol"),
         (answer(1.0, 2.0, parameters={"binary_data_size": 99}), "fewer bytes"),
         (answer(1.0, 2.0, parameters={"binary_data_size": -1}), "fewer bytes"),
@@ -52,6 +53,47 @@ def test_an_answer_that_cannot_be_read_is_the_models_fault(load, scripted, body,
         backend.predict(ROWS, soon())
     server.answers(answer(1.0, 2.0))
     assert backend.predict(ROWS, soon()).predictions == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("status", "cause"), [(200, "not an answer"), (503, "it answered 503")])
+def test_a_header_with_too_many_digits_is_no_number(load, scripted, status, cause):
+    """A header that Python cannot convert to a number is the fault of the answer, not an error of Mendel."""
+    server = scripted()
+    backend = load(server.address, policy=POLICY)
+    server.answers(answer(1.0, 2.0), status, inference_header_content_length="9" * 5000, retry_after="9" * 5000)
+    with pytest.raises((ModelFailed, NotReady), match=cause):
+        backend.predict(ROWS, soon())
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/m"])
+def test_metadata_of_any_depth_cost_no_more_than_the_metadata(load, scripted, path):
+    """A server whose metadata cannot be read says so; unreadable metadata of the server itself announce nothing."""
+    server = scripted()
+    server.answers(b'{"more": ' + b"[" * 5000, path=path)
+    if path == "/v2":
+        assert load(server.address, policy=POLICY).predict(ROWS, soon()).predictions == [1.0, 2.0]
+    else:
+        with pytest.raises(NotReady, match="its metadata of the model cannot be read"):
+            load(server.address, policy=POLICY)
+
+
+def test_zmq_replies_of_another_form_are_told(load, scripted_zmq):
+    """A state that is a list is no state of a worker that answers; endpoints that are no list announce nothing."""
+    model = {"name": "m", "endpoints": 7}
+    scripted_zmq.replies["discovery"] = ("worker_info", {"capabilities": {"models": [model]}})
+    assert load(scripted_zmq.address).predict(ROWS, soon()).predictions == [1.0, 2.0]
+    scripted_zmq.replies["heartbeat"] = ("heartbeat_ack", {"status": ["ready"]})
+    with pytest.raises(NotReady, match=r"it says that it is \['ready'\]"):
+        load(scripted_zmq.address)
+
+
+@pytest.mark.parametrize("code", ["unauthenticated", "forbidden"])
+def test_a_refused_key_is_not_repeated(load, scripted_zmq, code):
+    """The words of a server that refuses a key may repeat the key, so they are left out."""
+    scripted_zmq.replies["discovery"] = ("error", {"code": code, "message": "unknown key s3cret"})
+    with pytest.raises(NotReady, match="refuses the key") as caught:
+        load(scripted_zmq.address)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_null_and_columns_of_one_are_taken(load, scripted):
@@ -157,10 +199,12 @@ def test_a_call_beyond_the_limit_is_a_fault_while_the_server_lives(load, scripte
         backend.predict(ROWS, soon())
 
 
-def test_an_answer_that_trickles_in_is_ended(load, scripted):
+@pytest.mark.parametrize("headers", [{}, {"connection": "close"}, {"connection": "close", "content_length": None}])
+def test_an_answer_that_trickles_in_is_ended(load, scripted, headers):
     """A server that sends a byte now and then cannot hold a call longer than its limit and a health check."""
     server = scripted()
     backend = load(server.address, policy=ServingPolicy(predict_timeout=timedelta(seconds=0.2)))
+    server.answers(answer(1.0, 2.0), **headers)
     server.trickles.add("/v2/models/m/infer")
     with pytest.raises(ModelStopped, match=r"took longer than 0\.2 s"):
         backend.predict(ROWS, soon())

@@ -42,6 +42,8 @@ _BINARY: Final = "binary_tensor_data"
 _CONNECT_S: Final = 2.0
 _BUSY: Final = frozenset({408, 425, 429, 502, 503, 504})
 _DENIED: Final = frozenset({401, 403})
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_MOST_DIGITS: Final = 18
 
 
 class _Output(msgspec.Struct):
@@ -100,13 +102,13 @@ class RestClient:
 
     def announced(self, attempt: Attempt) -> Announced:
         status, _, text = self._exchange("GET", "/v2", None, {}, attempt)
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        with suppress(*_UNREADABLE):
             self._binary = status == HTTPStatus.OK and _BINARY in _read_server(text).extensions
         status, headers, text = self._exchange("GET", self._path, None, {}, attempt)
         self._check(status, headers, text)
         try:
             told = _read_metadata(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise Refused("its metadata of the model cannot be read") from error
         return Announced(inputs=tuple(map(_spec, told.inputs)), outputs=tuple(map(_spec, told.outputs)))
 
@@ -158,13 +160,12 @@ class RestClient:
         return b"".join([head, *parts]), lengths
 
     def _tensors(self, headers: _Headers, content: bytes) -> list[Tensor]:
-        length = headers.get(_HEADER_LENGTH)
-        split = len(content) if length is None else int(length) if length.isascii() and length.isdecimal() else -1
+        split = _whole(headers.get(_HEADER_LENGTH, str(len(content))))
         try:
-            told = _read_answer(content[: max(split, 0)])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            told = _read_answer(content[: split or 0])
+        except _UNREADABLE:
             raise invalid(self._address, "is not an answer of the Open Inference Protocol v2") from None
-        tensors, place = [], split
+        tensors, place = [], split or 0
         for output in told.outputs:
             size = (output.parameters or {}).get("binary_data_size")
             if size is None:
@@ -184,8 +185,8 @@ class RestClient:
             return
         text = _error_text(content)
         if status in _BUSY:
-            seconds = headers.get("retry-after", "")
-            after = timedelta(seconds=min(int(seconds), 3600)) if seconds.isascii() and seconds.isdecimal() else None
+            seconds = _whole(headers.get("retry-after", ""))
+            after = None if seconds is None else timedelta(seconds=min(seconds, 3600))
             raise Busy(f"it answered {status}: {text}", after)
         if status in _DENIED:
             raise Refused(f"it refuses the key, or wants one ({status})")
@@ -201,13 +202,16 @@ class RestClient:
         """Give status, headers and body of the answer; use a new connection if the server has closed the idle ones."""
         while True:
             connection, kept = self._connection(attempt)
-            attempt.on_end(partial(_abort, connection))
+            attempt.on_end(partial(_abort, connection.sock))  # an answer that closes the connection unsets its socket
             try:
                 connection.sock.settimeout(attempt.left)
                 connection.request(method, path, body=body, headers={**self._headers, **headers})
-                response = connection.getresponse()
-                content = response.read(self._most + 1)
-            except NoAnswer:  # the attempt was over before the request began
+                with connection.getresponse() as response:
+                    content = response.read(self._most + 1)
+                attempt.on_end(lambda: None)  # from now on, the connection may serve another request
+                if attempt.ended is not None:
+                    raise attempt.ended
+            except NoAnswer:  # the attempt is over
                 connection.close()
                 raise
             except TimeoutError:
@@ -225,7 +229,7 @@ class RestClient:
                 raise invalid(self._address, f"is larger than {self._most} bytes (serving.max_body_bytes)")
             if response.length:
                 connection.close()
-                raise attempt.ended or Unreachable("the connection was lost before the end of the answer")
+                raise Unreachable("the connection was lost before the end of the answer")
             self._keep(connection, response)
             return response.status, response.headers, content
 
@@ -244,15 +248,15 @@ class RestClient:
             made.connect()
         except OSError as error:
             made.close()
-            raise Unreachable(_told(error)) from None
+            late = isinstance(error, TimeoutError) and wait < _CONNECT_S
+            raise (Overdue if late else Unreachable)(_told(error)) from None
         return made, False
 
     def _keep(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         with self._mutex:
-            if not self._closed and not response.will_close and response.isclosed():
+            if not self._closed and not response.will_close:
                 self._idle.append(connection)
                 return
-        response.close()
         connection.close()
 
 
@@ -270,9 +274,14 @@ def values_of_raw(raw: bytes, datatype: str, shape: Sequence[int], address: Remo
         raise invalid(address, f"has an output of {datatype[:16]} whose bytes do not fit its shape") from None
 
 
-def _abort(connection: http.client.HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+def _abort(connected: socket.socket) -> None:
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _whole(text: str) -> int | None:
+    """Read the whole number in a header; None if it is none, or too long."""
+    return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdecimal() else None
 
 
 def _told(error: Exception) -> str:

@@ -17,6 +17,7 @@ from mendel.adapters.remote.server_client import (
     Answer,
     Attempt,
     Busy,
+    Overdue,
     Refused,
     Unreachable,
     failed,
@@ -30,7 +31,7 @@ _CONNECT_S: Final = 2.0
 _READY: Final = frozenset({"ready", "degraded", "active", "idle", "busy", "ok"})
 """The states of a worker that answers; the coordinators before Mendel say ``active``, ``idle`` or ``busy``."""
 _BUSY: Final = frozenset({"overloaded", "deadline_exceeded", "breaker_open", "unavailable"})
-_REFUSED: Final = frozenset({"unauthenticated", "forbidden", "not_found"})
+_DENIED: Final = frozenset({"unauthenticated", "forbidden"})
 
 
 class _Reply(msgspec.Struct):
@@ -73,14 +74,14 @@ class ZmqClient:
             name = model.get("name") if isinstance(model, dict) else model
             if name == self._model.model:
                 endpoints = model.get("endpoints", []) if isinstance(model, dict) else []
-                names = [PREDICT, *([PROBA] if PROBA in endpoints else [])]
+                names = [PREDICT, *([PROBA] if isinstance(endpoints, list) and PROBA in endpoints else [])]
                 return Announced(inputs=(), outputs=tuple(TensorSpec(name, "", (-1,)) for name in names))
         raise Refused(f"it has no model {self._model.model!r}")
 
     def unready(self, attempt: Attempt) -> str | None:
         told = self._asked("heartbeat", {}, attempt, reply="heartbeat_ack")
-        status = told.get("status", "ready")
-        return None if status in _READY else f"it says that it is {str(status)[:40]}"
+        status = str(told.get("status", "ready"))
+        return None if status in _READY else f"it says that it is {status[:40]}"
 
     def infer(self, inputs: Sequence[Tensor], attempt: Attempt) -> Answer:
         names = [tensor.name for tensor in inputs]
@@ -129,17 +130,20 @@ class ZmqClient:
         code, text = str(told.data.get("code", "error")), shortened(str(told.data.get("message", "")))
         if code in _BUSY:
             raise Busy(f"it answered {code}: {text}")
-        if code in _REFUSED:
-            raise Refused(f"it answered {code}: {text}")
+        if code in _DENIED:
+            raise Refused(f"it refuses the key, or wants one ({code})")
+        if code == "not_found":
+            raise Refused(f"it has no such model ({code}: {text})")
         raise failed(self._address, code[:40], text)
 
     def _exchanged(self, one: zmq.Socket[bytes], frame: bytes, attempt: Attempt) -> bytes:
         """Send *frame* and give the reply; a socket queues nothing while it has no connection."""
-        one.sndtimeo = int(min(_CONNECT_S, attempt.left) * 1000) + 1
+        wait = min(_CONNECT_S, attempt.left)
+        one.sndtimeo = int(wait * 1000) + 1
         try:
             one.send(frame)
         except zmq.Again:
-            raise Unreachable("it cannot be reached (no connection)") from None
+            raise (Overdue if wait < _CONNECT_S else Unreachable)("it cannot be reached (no connection)") from None
         while not one.poll(min(_STEP_MS, int(attempt.left * 1000) + 1)):
             pass
         return one.recv_multipart()[-1]
@@ -158,7 +162,11 @@ class ZmqClient:
         one.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         if ":" in self._address.host:
             one.ipv6 = True
-        one.connect(f"tcp://{self._address.netloc}")
+        try:
+            one.connect(f"tcp://{self._address.netloc}")
+        except zmq.ZMQError as error:
+            self._give_back(one, keep=False)
+            raise Unreachable(f"it cannot be reached ({error.strerror})") from None
         return one
 
     def _give_back(self, one: zmq.Socket[bytes], *, keep: bool) -> None:
