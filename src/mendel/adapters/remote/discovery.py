@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
 from mendel.adapters.remote.server_client import (
     Announced,
-    Attempt,
     NoAnswer,
     ServerClient,
+    bounded,
     prediction_output,
 )
 from mendel.adapters.remote.tensor_form import announced_signature
@@ -38,7 +37,8 @@ def discover(model: RemoteModel, *, environment: Mapping[str, str], most_bytes: 
     for address in model.addresses:
         client = client_of(address, model, key=key, most_bytes=most_bytes)
         try:
-            return client.announced(Attempt(time.monotonic() + ASK_S))
+            with bounded(ASK_S) as attempt:
+                return client.announced(attempt)
         except NoAnswer as failure:
             reasons.append(f"{address}: {failure}")
         finally:

@@ -168,12 +168,14 @@ class RemoteBackend:
     def predict(self, frame: Frame, deadline: float) -> Outputs:
         tried: dict[Server, NoAnswer] = {}
         while not self._killed and (server := self._servers.choose(tried)) is not None:
+            began = time.monotonic()
+            until = min(began + self._limit, deadline)
             try:
-                answer = self._asked(server, frame, deadline)
+                answer = self._asked(server, frame, until)
             except Overdue as failure:
-                if time.monotonic() >= deadline:
+                if until == deadline:
                     raise DeadlineExceeded(_LATE) from None
-                if server.answers():
+                if server.left_at < began and server.answers():
                     raise ModelStopped(
                         f"The remote model took longer than {self._limit:g} s.",
                         remedy="Raise serving.predict_timeout, or make the model faster.",
@@ -187,11 +189,8 @@ class RemoteBackend:
             raise ModelFailed(_KILLED)
         raise _none_ready(self._servers, tried)
 
-    def _asked(self, server: Server, frame: Frame, deadline: float) -> Answer:
-        now = time.monotonic()
-        if now >= deadline:
-            raise DeadlineExceeded(_LATE)
-        with server.attempt(min(now + self._limit, deadline)) as attempt:
+    def _asked(self, server: Server, frame: Frame, until: float) -> Answer:
+        with server.attempt(until) as attempt:
             form = server.form
             if form is None:
                 raise Busy("it has just become unreachable")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -135,6 +136,19 @@ class Attempt:
             self.ended, act = reason, self._act
         if act is not None:
             act()
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[Attempt]:
+    """Give an attempt that is ended after so many *seconds*, even while its answer trickles in."""
+    attempt = Attempt(time.monotonic() + seconds)
+    timer = threading.Timer(seconds, attempt.end, [Overdue("it did not answer in time")])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield attempt
+    finally:
+        timer.cancel()
 
 
 class ServerClient(Protocol):

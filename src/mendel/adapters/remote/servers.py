@@ -19,8 +19,10 @@ from mendel.adapters.remote.server_client import (
     Moved,
     NoAnswer,
     Overdue,
+    Refused,
     ServerClient,
     Unreachable,
+    bounded,
 )
 from mendel.adapters.remote.tensor_form import TensorForm
 from mendel.errors import MendelError
@@ -60,6 +62,7 @@ class Server:
         self.form: TensorForm | None = None
         self.beaten = threading.Event()
         self.last_call = 0.0
+        self.left_at = 0.0
         self._fit, self._left = fit, left
         self._mutex = threading.Lock()
         self._reason: str | None = _UNASKED
@@ -110,9 +113,9 @@ class Server:
             yield attempt
         except Moved:
             raise
-        except (Unreachable, Busy) as failure:
+        except (Unreachable, Refused, Busy) as failure:
             self._spared_until = time.monotonic() + _SPARED_S
-            if isinstance(failure, Unreachable):
+            if not isinstance(failure, Busy):
                 self._note(str(failure), None)
             self._wake.set()
             raise
@@ -133,7 +136,8 @@ class Server:
     def answers(self) -> bool:
         """Ask the server whether it is alive, after a call took too long."""
         try:
-            self.client.unready(Attempt(time.monotonic() + _BEAT_S))
+            with bounded(_BEAT_S) as attempt:
+                self.client.unready(attempt)
         except (NoAnswer, MendelError) as failure:
             return not isinstance(failure, Overdue | Unreachable)
         return True
@@ -169,8 +173,10 @@ class Server:
         form, late = self.form, False
         try:
             if form is None:
-                form = self._fit(self.client.announced(self._asking(ASK_S)))
-            reason = self.client.unready(self._asking(_BEAT_S))
+                with self._asking(ASK_S) as attempt:
+                    form = self._fit(self.client.announced(attempt))
+            with self._asking(_BEAT_S) as attempt:
+                reason = self.client.unready(attempt)
         except Overdue as failure:
             late, reason = True, str(failure)
         except NoAnswer as failure:
@@ -185,16 +191,19 @@ class Server:
     def _note(self, reason: str | None, form: TensorForm | None) -> None:
         with self._mutex:
             before, self._reason, self.form = self._reason, reason, form
+            if reason is not None:
+                self.left_at = time.monotonic()
         if reason is None and before is not None:
             _log.info("remote_server_ready", address=str(self.address))
         elif reason is not None and before in {None, _UNASKED}:
             _log.warning("remote_server_left", address=str(self.address), reason=reason)
 
-    def _asking(self, seconds: float) -> Attempt:
-        self._question = Attempt(time.monotonic() + seconds)
-        if self._stopped:
-            raise Moved("the model was unloaded")
-        return self._question
+    @contextmanager
+    def _asking(self, seconds: float) -> Iterator[Attempt]:
+        with bounded(seconds) as self._question:
+            if self._stopped:
+                raise Moved("the model was unloaded")
+            yield self._question
 
     def _end_overdue(self) -> None:
         """End calls whose answer trickles in so slowly that no single wait for it ends."""
