@@ -37,6 +37,9 @@ class Told(Classes):
             raise RuntimeError("three")
         return [repr(row) for row in X.astype(object).to_numpy().tolist()]
 
+class Nullable(Told):
+    pass
+
 class Numbers:
     def predict(self, X):
         return X @ np.array([[1.0, 0.5], [2.0, 0.25]])
@@ -50,6 +53,7 @@ FRAME = pd.DataFrame(
         "vip": [True, False, True],
     }
 )
+NULLABLE = FRAME.assign(city=["Köln", None, ""])
 DOORS = ("rest", "grpc", "zmq")
 
 
@@ -58,15 +62,15 @@ def peer(tmp_path_factory):
     """A server of all models over every protocol."""
     directory = tmp_path_factory.mktemp("peer")
     (directory / "models.py").write_text(MODELS)
-    kinds = ("Classes", "Told", "Numbers")
+    kinds = {"Classes": FRAME, "Told": FRAME, "Nullable": NULLABLE, "Numbers": np.array([[1.0, 2.0]])}
     sections = [f"  {kind.lower()}: {{predictor: {{module: models, class_name: {kind}}}}}" for kind in kinds]
     (directory / "mlserver.yaml").write_text("\n".join(["classifiers:", *sections]))
     project = load_project(directory)
     with remote_peer(*DOORS, project=project) as peer:
-        for kind in kinds:
+        for kind, rows in kinds.items():
             tree = directory / kind
-            rows = {"input_example": FRAME} if kind != "Numbers" else {"input_example": np.array([[1.0, 2.0]])}
-            digest = write_artifact(TrainedClassifier(name=kind.lower()), tree, project=project, **rows)
+            model = TrainedClassifier(name=kind.lower())
+            digest = write_artifact(model, tree, project=project, input_example=rows)
             peer.serve(kind.lower(), tree, digest)
         yield peer
 
@@ -77,7 +81,8 @@ def soon():
 
 def rows_of(backend, frame=FRAME):
     codec = InputCodec(backend.descriptor.contract, order=backend.descriptor.order, max_rows=10)
-    records = [{**row, "at": row["at"].isoformat()} for row in frame.astype(object).to_dict("records")]
+    sent = frame.astype(object).where(frame.notna(), None)
+    records = [{**row, "at": row["at"].isoformat()} for row in sent.to_dict("records")]
     return assemble([codec.decode(Records(rows=records))])
 
 
@@ -149,9 +154,11 @@ def test_a_server_that_is_not_there_is_told(load, free_port, door):
 
 def test_nulls_need_a_protocol_that_carries_them(peer, load):
     """A column that may be null is refused over gRPC when it is loaded, and answered over REST."""
-    nullable = FRAME.assign(city=["Köln", None, ""])
     with pytest.raises(ModelNotLoadable, match="Column 'city' may be null"):
-        load(peer.address("grpc"), model="told", input_example=nullable)
+        load(peer.address("grpc"), model="nullable", input_example=NULLABLE)
+    backend = load(peer.address(), model="nullable", input_example=NULLABLE)
+    expected = [repr(row) for row in NULLABLE.astype(object).to_numpy().tolist()]
+    assert backend.predict(rows_of(backend, NULLABLE), soon()).predictions == expected
 
 
 def test_servers_of_several_protocols_share_a_model(peer, load):
