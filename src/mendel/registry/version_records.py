@@ -285,5 +285,6 @@ class VersionRecord:
             image_digest=None if self.image is None else self.image.digest,
             accepted_difference=None if self.accepted is None else self.accepted.id,
             carries_code=self.carries_code,
+            git_commit=self.provenance.git_commit_hash or None,
             locked=self.locked,
         )

@@ -121,7 +121,7 @@ class ServerIdentity:
 
     def commit_of(self, served: ServedVersion) -> str | None:
         """Give the commit of the code that *served* runs; None if unknown."""
-        return self.git_commit if not served.carries_code or served.release_tag == self.release else None
+        return served.git_commit if served.carries_code else self.git_commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,8 @@ class ServedVersion:
     ``image_digest`` is the digest of the image that the registry recorded for the version, even when the version is
     served without an image. ``accepted_difference`` is the digest of the differences between served answers and the
     model's own answers that a person accepted. ``carries_code`` is True when the artefact contains the files of the
-    release, and ``locked`` when the model was also trained in the environment of the release's lock.
+    release, whose commit is ``git_commit``, and ``locked`` when the model was also trained in the environment of the
+    release's lock.
     """
 
     number: int
@@ -91,6 +92,7 @@ class ServedVersion:
     image_digest: Digest | None = None
     accepted_difference: str | None = None
     carries_code: bool = False
+    git_commit: str | None = None
     locked: bool = False
 
 

@@ -130,7 +130,8 @@ async def test_where_environments_are_fixed_another_lock_needs_another_image(
         lock, code = Digest(f"sha256:{number:064x}"), Digest(f"sha256:{number + 8:064x}")
         own = replace(served, carries_code=True, locked=True, lock_digest=lock, code_digest=code)
         shelf.served["sum", number] = own
-    shelf.served["sum", 3] = replace(shelf.put("sum", 3, bias=3), carries_code=True, lock_digest=lock)
+    served = shelf.put("sum", 3, bias=3)
+    shelf.served["sum", 3] = replace(served, carries_code=True, lock_digest=lock, git_commit="1a2b3c")
     identity = ServerIdentity(image=ImageIdentity(lock=f"sha256:{1:064x}"))
     async with make_kernel(ServingPolicy(environments=environments), identity=identity) as kernel:
         await kernel.apply(shelf.desire(at("sum", 1)), shelf.fetch)
@@ -141,6 +142,8 @@ async def test_where_environments_are_fixed_another_lock_needs_another_image(
         assert not line.version_at_fault
         await kernel.apply(shelf.desire(at("sum", 3, generation=3)), shelf.fetch)
         assert await answered(kernel) == {3}
+        answer = await kernel.infer(InferenceCall(model="sum", input=Matrix(rows=[[1.0, 2.0, 3.0]]), door="rest"))
+        assert answer.metadata.document["git_commit"] == "1a2b3c", "the commit of the version's code, not of the host's"
 
 
 async def test_failed_loads_are_counted_and_attempts_at_once_count_as_one(make_kernel, shelf, at):
