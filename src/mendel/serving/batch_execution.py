@@ -130,7 +130,7 @@ class BatchRun:
             version=version.served.number,
             fault=fault.kind,
             at=fault.at,
-            correlation_id=tickets[0].correlation_id or None,
+            correlation_id=tickets[0].call.correlation_id or None,
         )
         if cause is None and not (isinstance(error, ModelFailed) and error.kind):
             return error.message
@@ -151,9 +151,9 @@ class BatchRun:
         origins = [
             RequestOrigin(
                 count=ticket.rows.count,
-                door=ticket.door,
-                correlation_id=ticket.correlation_id,
-                event_micros=ticket.event_micros,
+                door=ticket.call.door,
+                correlation_id=ticket.call.correlation_id,
+                event_micros=None if ticket.call.event_time is None else to_micros(ticket.call.event_time),
                 latency_ms=(now - ticket.arrived) * 1000,
             )
             for ticket in tickets

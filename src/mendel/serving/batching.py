@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
 from mendel.errors import DeadlineExceeded, MendelError, ModelStopped, NotReady
+from mendel.serving.deadline_wheel import DeadlineWheel
+from mendel.serving.entities import Answered, Caller, InferenceCall
 from mendel.serving.row_batches import Rows
 
 R = TypeVar("R")
@@ -19,26 +21,33 @@ _SMOOTHING = 0.2
 _SOON = timedelta(seconds=1)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class PendingRequest(Generic[R]):
     """
     One request in the queue of a :class:`Lane`.
 
-    Times are seconds of the kernel's monotonic clock. ``future`` receives the result. If the future is done early,
-    because the deadline passed or the caller disconnected, the request is not predicted. ``epoch`` is the epoch in
-    which the circuit breaker admitted the request. ``shadow`` is True for a copy sent to a shadow version.
-    ``called`` is when the model was last called with this request as the first of its batch.
+    Times are seconds of the kernel's monotonic clock.
+
+    Attributes:
+        caller: Who waits; a request whose caller is gone is not predicted.
+        done: Receives the answer; the lane does not read it. None for a copy that nobody waits for.
+        epoch: The epoch in which the circuit breaker admitted the request.
+        fallback: True when the fallback version answers.
+        shadow: True for a copy that was sent to a shadow version.
+        settled: True once the request has its answer or its error.
+        called: When the model was last called with this request as the first of its batch.
     """
 
     rows: Rows
-    door: str
-    correlation_id: str
-    event_micros: int | None
+    call: InferenceCall
     arrived: float
     deadline: float
-    future: asyncio.Future[R]
+    caller: Caller | None = None
+    done: Callable[[Sequence[Answered]], None] | None = None
     epoch: int = 0
+    fallback: bool = False
     shadow: bool = False
+    settled: bool = False
     started: float = 0.0
     called: float = 0.0
 
@@ -66,9 +75,10 @@ class Lane(Generic[R]):
     Args:
         name: The name of the threads in a debugger, after ``mendel-``.
         execute: Runs a batch; called in one of *width* threads.
-        done: Called on the loop with the requests of a batch and their outcomes, or the exception of the batch, before
-            the futures of the requests are set.
-        dropped: Called on the loop for each request whose future was done before its batch began.
+        ran: Called on the loop with all requests of a batch and their outcomes, or the exception of the batch, before
+            the outcomes are delivered.
+        dropped: Called on the loop with requests that were settled, or whose caller was gone, before a batch took them.
+        deliver: Called on the loop with requests and their outcomes or errors; each request is delivered once.
         width: The number of batches that may run at once.
         max_rows: The largest number of rows in a batch, unless a single request has more.
         one_request_per_batch: When True, each batch has exactly one request.
@@ -82,8 +92,9 @@ class Lane(Generic[R]):
         name: str,
         *,
         execute: Execute[R],
-        done: Callable[[Sequence[PendingRequest[R]], Sequence[R] | BaseException], None],
-        dropped: Callable[[PendingRequest[R]], None],
+        ran: Callable[[Sequence[PendingRequest[R]], Sequence[R] | BaseException], None],
+        dropped: Callable[[Sequence[PendingRequest[R]]], None],
+        deliver: Callable[[Sequence[tuple[PendingRequest[R], R | BaseException]]], None],
         width: int,
         max_rows: int,
         loop: asyncio.AbstractEventLoop,
@@ -91,11 +102,12 @@ class Lane(Generic[R]):
         one_request_per_batch: bool = False,
         longest_call: float | None = None,
     ) -> None:
-        self._execute, self._done, self._dropped = execute, done, dropped
+        self._execute, self._ran, self._dropped, self._deliver = execute, ran, dropped, deliver
         self._width, self._max_rows, self._one_per_batch = width, max_rows, one_request_per_batch
         self._loop, self._steady = loop, steady
         self._queue: deque[PendingRequest[R]] = deque()
         self._queued_rows = 0
+        self._deadlines: DeadlineWheel[PendingRequest[R]] = DeadlineWheel(self._expire, loop=loop, steady=steady)
         self._threads = ThreadPoolExecutor(max_workers=width, thread_name_prefix=f"mendel-{name}")
         self._idle = asyncio.Event()
         self._idle.set()
@@ -121,12 +133,12 @@ class Lane(Generic[R]):
         batches = self.running / self._width + queued
         return timedelta(seconds=self.batch_seconds * batches)
 
-    def submit(self, ticket: PendingRequest[R]) -> None:
-        """Queue *ticket*; its future gets the outcome, or DeadlineExceeded when the deadline passes first."""
-        timer = self._loop.call_later(ticket.deadline - self._steady(), _expire, ticket)
-        ticket.future.add_done_callback(lambda _: timer.cancel())
-        self._queue.append(ticket)
-        self._queued_rows += ticket.rows.count
+    def submit(self, tickets: Sequence[PendingRequest[R]]) -> None:
+        """Queue *tickets*; each is delivered with its outcome, or with DeadlineExceeded when its deadline passes."""
+        for ticket in tickets:
+            self._deadlines.add(ticket, ticket.deadline)
+            self._queued_rows += ticket.rows.count
+        self._queue.extend(tickets)
         self._idle.clear()
         if self.running < self._width and not self._waking:
             self._waking = True
@@ -139,14 +151,17 @@ class Lane(Generic[R]):
     def close(self) -> None:
         """Fail every queued request with DeadlineExceeded, and end the threads after the batches that run."""
         self._fail_queued(DeadlineExceeded("The model version was unloaded before this request was predicted."))
+        if not self.running:
+            self._deadlines.close()
         self._threads.shutdown(wait=False, cancel_futures=False)
 
     def _fail_queued(self, error: MendelError) -> None:
-        while self._queue:
-            ticket = self._pop()
-            if not ticket.future.done():
-                ticket.future.set_exception(error)
-            self._dropped(ticket)
+        tickets = list(self._queue)
+        self._queue.clear()
+        self._queued_rows = 0
+        if tickets:
+            self._hand_out(tickets, error)
+            self._dropped(tickets)
 
     def _wake(self) -> None:
         self._waking = False
@@ -186,11 +201,12 @@ class Lane(Generic[R]):
     def _take(self) -> list[PendingRequest[R]]:
         """Remove from the queue the next requests that share one shape and fit into ``max_rows``; at least one."""
         batch: list[PendingRequest[R]] = []
+        passed: list[PendingRequest[R]] = []
         rows, queue = 0, self._queue
         while queue:
             ticket = queue[0]
-            if ticket.future.done():
-                self._dropped(self._pop())
+            if ticket.settled or (ticket.caller is not None and ticket.caller.gone):
+                passed.append(self._pop())
                 continue
             if batch and (
                 self._one_per_batch or rows + ticket.rows.count > self._max_rows or not _alike(ticket, batch[0])
@@ -198,6 +214,9 @@ class Lane(Generic[R]):
                 break
             rows += ticket.rows.count
             batch.append(self._pop())
+        if passed:
+            self._hand_out(passed, DeadlineExceeded("The caller left before the model answered."))
+            self._dropped(passed)
         return batch
 
     def _pop(self) -> PendingRequest[R]:
@@ -215,25 +234,32 @@ class Lane(Generic[R]):
         else:
             took = self._steady() - batch.tickets[0].started
             self.batch_seconds += (took - self.batch_seconds) * (_SMOOTHING if self.batch_seconds else 1.0)
-            error = future.exception()
-            self._settle(batch.tickets, future.result() if error is None else error)
-        self._wake()
+        try:
+            if not batch.given_up:
+                error = future.exception()
+                self._settle(batch.tickets, future.result() if error is None else error)
+        finally:
+            self._wake()
 
     def _settle(self, tickets: list[PendingRequest[R]], outcomes: Sequence[R] | BaseException) -> None:
-        self._done(tickets, outcomes)
+        self._ran(tickets, outcomes)
+        self._hand_out(tickets, outcomes)
+
+    def _hand_out(self, tickets: Sequence[PendingRequest[R]], outcomes: Sequence[R] | BaseException) -> None:
+        """Deliver the *outcomes* of those *tickets* that are not settled."""
+        failed = isinstance(outcomes, BaseException)
+        delivered: list[tuple[PendingRequest[R], R | BaseException]] = []
         for place, ticket in enumerate(tickets):
-            if ticket.future.done():
-                continue
-            if isinstance(outcomes, BaseException):
-                ticket.future.set_exception(outcomes)
-            else:
-                ticket.future.set_result(outcomes[place])
+            if not ticket.settled:
+                ticket.settled = True
+                self._deadlines.discard(ticket, ticket.deadline)
+                delivered.append((ticket, outcomes if failed else outcomes[place]))  # type: ignore[index, arg-type]
+        if delivered:
+            self._deliver(delivered)
+
+    def _expire(self, tickets: Sequence[PendingRequest[R]]) -> None:
+        self._hand_out(tickets, DeadlineExceeded("The deadline passed before the model answered."))
 
 
 def _alike(one: PendingRequest[R], other: PendingRequest[R]) -> bool:
     return one.shadow == other.shadow and (one.rows.shape is other.rows.shape or one.rows.shape == other.rows.shape)
-
-
-def _expire(ticket: PendingRequest[R]) -> None:
-    if not ticket.future.done():
-        ticket.future.set_exception(DeadlineExceeded("The deadline passed before the model answered."))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import orjson
 
 from mendel.serving.response_format import Body
 from mendel.values import Digest, ExternalServer, ModelName, ServedVersion, VersionUuid
@@ -53,6 +55,14 @@ class Tensors:
 Input = Records | Matrix | Tensors
 
 
+class Caller(Protocol):
+    """Who waits for the answer of an inference request."""
+
+    @property
+    def gone(self) -> bool:
+        """True once nobody waits any more; a request that is still queued is then not predicted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceCall:
     """
@@ -66,6 +76,7 @@ class InferenceCall:
         timeout: The time the caller waits for the answer; None means ``request_timeout`` of the policy.
         key: Requests with the same key, such as a user id, go to the same version of a canary.
         event_time: The time of the event that is predicted; None when the caller does not state it.
+        caller: A mark of the door, which gets it back with the answer; None when the call is never given up.
     """
 
     model: str | None
@@ -77,6 +88,7 @@ class InferenceCall:
     correlation_id: str = ""
     key: str | None = None
     event_time: datetime | None = None
+    caller: Caller | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +143,7 @@ class AnswerMetadata:
 
     ``label`` is the version as text in answers: its number, or the release version of a project that is served without
     a registered version; None when the project's commit is not a release. ``document`` is the ``metadata`` section of
-    plain JSON answers.
+    plain JSON answers, and ``json`` the same section in encoded form.
     """
 
     model: ModelName
@@ -143,6 +155,11 @@ class AnswerMetadata:
     task: str
     classes: tuple[Any, ...] | None
     document: Mapping[str, Any]
+    json: orjson.Fragment = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        encoded = orjson.dumps(self.document, option=orjson.OPT_NON_STR_KEYS)
+        object.__setattr__(self, "json", orjson.Fragment(encoded))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +194,10 @@ class InferenceAnswer:
     def logged(self) -> bool:
         """True when the rows were written to the prediction log."""
         return self.prediction_ids is not None
+
+
+Answered = tuple[InferenceCall, InferenceAnswer | Exception]
+"""A request with its answer, or with the error that the caller gets: a MendelError, or a defect of Mendel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

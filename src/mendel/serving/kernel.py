@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -14,24 +14,19 @@ from typing import Any, Self
 
 from mendel.durable import Clock
 from mendel.errors import (
-    BreakerOpen,
-    DeadlineExceeded,
     Forbidden,
-    ModelError,
-    ModelFailed,
     NotReady,
-    Overloaded,
     StoreUnavailable,
     Unsupported,
 )
 from mendel.predictions import LabelRow, id_texts
 from mendel.projects import Project
-from mendel.resilience import CallRefused
+from mendel.serving.answering import Done, InFlight
 from mendel.serving.authorization import Keys, authorize
-from mendel.serving.batch_execution import Outcome
-from mendel.serving.batching import PendingRequest
 from mendel.serving.correlation import correlation_id
 from mendel.serving.entities import (
+    Answered,
+    Caller,
     InferenceAnswer,
     InferenceCall,
     KernelStatus,
@@ -44,17 +39,16 @@ from mendel.serving.external_predictions import external_prediction_block
 from mendel.serving.loaded_deployments import LoadedDeployment, LoadedDeployments
 from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.meters import DoorMeter
-from mendel.serving.metrics import BREAKER_OPEN, MEMORY, REJECTED, TIMEOUT
+from mendel.serving.metrics import MEMORY
 from mendel.serving.model_lookup import ModelLookup
 from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, LoadBackend, PredictionSink, RepositoryControl
-from mendel.serving.routing import choose_version
-from mendel.serving.row_batches import Rows
+from mendel.serving.request_admission import Admission
 from mendel.serving.shadow import send_to_shadow
 from mendel.serving.status_report import external_servers, metrics_text, readiness_of, status_of
 from mendel.serving.unregistered_version import is_registered
-from mendel.values import DesiredState, Digest, ExternalServer, ModelConvergence, ModelName, Scope, to_micros
+from mendel.values import DesiredState, Digest, ExternalServer, ModelConvergence, ModelName, Scope
 
 _KEEPS_NO_LOG = "This server keeps no prediction log, because the project that it serves has no registered version."
 _SOON = timedelta(seconds=1)
@@ -108,6 +102,7 @@ class Kernel:
         self.repository = repository
         self._breakers, self._rng = breakers, rng
         self.version = (identity.tool_version if identity else None) or "0"
+        self._in_flight = InFlight()
         context = KernelContext(
             policy=policy,
             load_backend=load_backend,
@@ -121,6 +116,7 @@ class Kernel:
             rng=rng,
             project=project,
             identity=identity or ServerIdentity(),
+            in_flight=self._in_flight,
         )
         self._deployments = LoadedDeployments(context)
         default = None if project is None else project.default_classifier
@@ -128,10 +124,16 @@ class Kernel:
         self._doors = DoorMeter(counters)
         self._keys: Keys | None = None
         self._key_expiries: Mapping[str, datetime] = {}
-        self._active = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
         self._state = "created"
+        self._admission = Admission(
+            policy=policy,
+            deployments=self._deployments,
+            lookup=self._lookup,
+            breakers=breakers,
+            rng=rng,
+            state=lambda: self._state,
+            steady=steady,
+        )
 
     async def __aenter__(self) -> Self:
         """Start the kernel; it answers no request before the first :meth:`apply`."""
@@ -240,6 +242,12 @@ class Kernel:
 
     def answered(self, method: str, endpoint: str, status: str, model: str | None, seconds: float) -> None:
         """Count an answered request in the metrics; the label ``model`` is empty when *model* is not served here."""
+        self.answered_many(method, endpoint, status, model, (seconds,))
+
+    def answered_many(
+        self, method: str, endpoint: str, status: str, model: str | None, seconds: Sequence[float]
+    ) -> None:
+        """Count requests of one route that ended with the same status; *seconds* is the time that each took."""
         known = model if model in self._deployments.table else None
         self._doors.answered(method, endpoint, status, known or "", seconds)
 
@@ -271,27 +279,56 @@ class Kernel:
             ModelFailed: The model raised an exception, or its output is invalid.
             StoreUnavailable: ``policy.logging_required`` is True, and the prediction log accepts no rows.
         """
-        began = self.steady()
+        future: asyncio.Future[InferenceAnswer] = self._loop.create_future()
+
+        def done(answered: Sequence[Answered]) -> None:
+            ((_, result),) = answered
+            if future.done():
+                return
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self._submit((call,), done, _Waiting(future))
+        return await future
+
+    def submit_many(self, calls: Sequence[InferenceCall], done: Done) -> None:
+        """
+        Predict *calls*, which arrived together.
+
+        Raises nothing and does not block.
+
+        Args:
+            done: Called on the event loop after this method has returned: once for the calls that are refused, and once
+                per batch with the calls of that batch in their order. Each call is given back exactly once, with its
+                answer, or with the error that :meth:`infer` would raise for it.
+        """
+        self._submit(calls, done, None)
+
+    def _submit(self, calls: Sequence[InferenceCall], done: Done, caller: Caller | None) -> None:
         if self.policy.log_payloads:
-            log_asked(call)
-        patience = min(call.timeout or self.policy.request_timeout, self.policy.request_timeout)
-        if patience <= timedelta(0):
-            raise DeadlineExceeded("The deadline of the request passed before the server received it.")
-        hosted, version = self._resolve(call)
-        rows = version.artifact.codec.decode(call.input)
-        version, epoch, fallback = self._admit(hosted, version)
-        if fallback:
-            rows = version.artifact.codec.decode(call.input)
-        ticket = self._ticket(call, rows, began, began + patience.total_seconds(), epoch)
-        self._enter_lane(hosted, version, ticket)
-        if hosted.deployment.shadow is not None:
-            send_to_shadow(hosted, version, call, ticket, self._loop)
-        with self._in_flight(version):
-            outcome = await self._outcome(version, ticket)
-        answer = self._answer(call, version, outcome, began, fallback=fallback)
-        if self.policy.log_payloads:
-            log_answered(answer)
-        return answer
+            for call in calls:
+                log_asked(call)
+            done = _logging(done)
+        turn = self._admission.turn(done, caller)
+        refused: list[Answered] = []
+        for call in calls:
+            try:
+                turn.add(call)
+            except Exception as error:  # noqa: BLE001 - the door answers it; a defect fails one request and not the rest
+                refused.append((call, error))
+        for group in turn.admitted():
+            version, tickets = group.version, group.tickets
+            version.used_at = tickets[0].arrived
+            version.meter.entered(len(tickets))
+            self._in_flight.enter(len(tickets))
+            version.lane.submit(tickets)
+            if group.hosted.deployment.shadow is not None:
+                for ticket in tickets:
+                    send_to_shadow(group.hosted, version, ticket, self._loop)
+        if refused:
+            self._loop.call_soon(done, refused)
 
     def readiness(self) -> Readiness:
         """Give the readiness of this kernel and the result of each check."""
@@ -299,7 +336,7 @@ class Kernel:
 
     def status(self) -> KernelStatus:
         """Give the loaded versions with their queued and running requests."""
-        return status_of(self.readiness(), self._deployments, self._breakers, self.sink, self._active)
+        return status_of(self.readiness(), self._deployments, self._breakers, self.sink, self._in_flight.count)
 
     @property
     def external_api(self) -> tuple[ExternalServer, ...]:
@@ -397,134 +434,29 @@ class Kernel:
             return
         self._state = "draining"
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), self.policy.drain_timeout.total_seconds())
-
-    def _resolve(self, call: InferenceCall) -> tuple[LoadedDeployment, LoadedVersion]:
-        if self._state != "serving":
-            raise NotReady(f"The server is {self._state}.", retry_after=_SOON)
-        hosted = self._lookup.deployment(call.model)
-        if not hosted.versions:
-            self._deployments.use(hosted)
-        if call.version is None and hosted.deployment.routes:
-            chosen = choose_version(hosted.deployment, call.key, self._rng)
-            version = self._lookup.version(hosted, hosted.answering(chosen))
-        else:
-            version = self._lookup.version(hosted, call.version)
-        _check_supported(version, call)
-        if version.lane.blocked:
-            raise NotReady(f"{version.ref}: {version.died}", retry_after=_SOON)
-        return hosted, version
-
-    def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[LoadedVersion, int, bool]:
-        """
-        Give *version* if its circuit breaker admits the call, else the fallback version.
-
-        The other two values are the breaker's epoch, and True when the fallback version was taken.
-        """
-        admission = self._breakers.admit(version.ref)
-        if not isinstance(admission, CallRefused):
-            return version, admission.epoch, False
-        version.meter.outcome(BREAKER_OPEN)
-        fallback = hosted.versions.get(hosted.deployment.fallback or 0)
-        if fallback is not None and fallback is not version:
-            second = self._breakers.admit(fallback.ref)
-            if not isinstance(second, CallRefused):
-                return fallback, second.epoch, True
-        raise BreakerOpen(
-            f"Model version {version.ref} failed too often; its circuit breaker is open.",
-            retry_after=admission.retry_after,
-            remedy="Try again later, or roll the model back.",
-        )
-
-    def _enter_lane(self, hosted: LoadedDeployment, version: LoadedVersion, ticket: PendingRequest[Outcome]) -> None:
-        waiting = sum(other.lane.queued for other in hosted.versions.values())
-        refusal = self.policy.bulkhead.refusal(
-            waiting=waiting,
-            expected_wait=version.lane.wait_ahead(),
-            remaining_seconds=ticket.deadline - ticket.arrived,
-        )
-        if refusal is not None:
-            self._breakers.record(version.ref, epoch=ticket.epoch, unused=1)
-            version.meter.outcome(REJECTED)
-            raise Overloaded(
-                f"Model {version.ref.model!r} is overloaded: {refusal.reason}.",
-                retry_after=max(refusal.retry_after, timedelta(milliseconds=100)),
-                remedy="Try again after the time in Retry-After.",
-            )
-        version.used_at = ticket.arrived
-        version.lane.submit(ticket)
-
-    def _ticket(
-        self, call: InferenceCall, rows: Rows, began: float, deadline: float, epoch: int
-    ) -> PendingRequest[Outcome]:
-        return PendingRequest(
-            rows=rows,
-            door=call.door,
-            correlation_id=call.correlation_id,
-            event_micros=None if call.event_time is None else to_micros(call.event_time),
-            arrived=began,
-            deadline=deadline,
-            future=self._loop.create_future(),
-            epoch=epoch,
-        )
-
-    @contextlib.contextmanager
-    def _in_flight(self, version: LoadedVersion) -> Iterator[None]:
-        self._active += 1
-        self._quiet.clear()
-        version.meter.entered()
-        try:
-            yield
-        finally:
-            version.meter.left()
-            self._active -= 1
-            if not self._active:
-                self._quiet.set()
-
-    async def _outcome(self, version: LoadedVersion, ticket: PendingRequest[Outcome]) -> Outcome:
-        try:
-            outcome = await ticket.future
-        except DeadlineExceeded:
-            version.meter.outcome(TIMEOUT)
-            raise
-        except ModelError as error:
-            raise _failure_of(version, error) from error
-        if outcome.error is None:
-            return outcome
-        if isinstance(outcome.error, ModelError):
-            raise _failure_of(version, outcome.error) from outcome.error
-        raise outcome.error
-
-    def _answer(
-        self, call: InferenceCall, version: LoadedVersion, outcome: Outcome, began: float, *, fallback: bool
-    ) -> InferenceAnswer:
-        return InferenceAnswer(
-            metadata=version.metadata,
-            predictions=outcome.predictions,
-            probabilities=outcome.probabilities,
-            prediction_ids=outcome.ids,
-            correlation_id=call.correlation_id,
-            at=self.clock(),
-            took=timedelta(seconds=self.steady() - began),
-            fallback=fallback,
-            body=outcome.body,
-            proba_body=outcome.proba_body,
-        )
+            await asyncio.wait_for(self._in_flight.none(), self.policy.drain_timeout.total_seconds())
 
 
-def _failure_of(version: LoadedVersion, error: ModelError) -> ModelFailed:
-    return ModelFailed(f"{version.ref}: {error.message}", remedy=error.remedy)
+class _Waiting:
+    """The caller of :meth:`Kernel.infer`, who is gone when the coroutine was cancelled."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[InferenceAnswer]) -> None:
+        self._future = future
+
+    @property
+    def gone(self) -> bool:
+        return self._future.done()
 
 
-def _check_supported(version: LoadedVersion, call: InferenceCall) -> None:
-    descriptor = version.artifact.descriptor
-    wanted = "predict_proba" if call.proba else "predict"
-    if wanted not in descriptor.endpoints:
-        raise Unsupported(
-            f"Model {version.ref.model!r} does not offer {wanted}.",
-            remedy=f"Set api.endpoints.{wanted} to true in the mlserver.yaml of its project.",
-        )
-    if call.proba and not descriptor.proba:
-        raise Unsupported(
-            f"Model version {version.ref} gives no probabilities: {descriptor.class_name} has no method predict_proba."
-        )
+def _logging(done: Done) -> Done:
+    """Give a callback that logs the answers before it passes them to *done*."""
+
+    def logged(answered: Sequence[Answered]) -> None:
+        for _, result in answered:
+            if isinstance(result, InferenceAnswer):
+                log_answered(result)
+        done(answered)
+
+    return logged

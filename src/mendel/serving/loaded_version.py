@@ -15,9 +15,10 @@ from typing import Any
 
 from mendel.drift import Reference
 from mendel.durable import Clock
-from mendel.errors import InvalidInput, ModelError, ModelNotLoadable, Unavailable
+from mendel.errors import DeadlineExceeded, InvalidInput, ModelError, ModelNotLoadable, Unavailable
 from mendel.projects import Project
 from mendel.resilience import BreakerPhase
+from mendel.serving.answering import Answering, Delivered, InFlight
 from mendel.serving.artifact_writer import REFERENCE
 from mendel.serving.batch_execution import BatchRun, Outcome
 from mendel.serving.batching import Lane, PendingRequest
@@ -26,6 +27,7 @@ from mendel.serving.input_codec import LISTS, RECORDS, InputCodec
 from mendel.serving.input_contract import InputContract
 from mendel.serving.memory_budget import Claim
 from mendel.serving.meters import VersionMeter
+from mendel.serving.metrics import TIMEOUT
 from mendel.serving.mlmodel import INPUT_EXAMPLE
 from mendel.serving.model_faults import not_loadable
 from mendel.serving.parity import check_parity
@@ -50,6 +52,7 @@ class KernelContext:
         steady: A monotonic clock in seconds.
         announce: Called with the loads that run, before a load begins and after a load has ended.
         is_shared: Tells for an artefact's directory whether all workers share one process for its model.
+        in_flight: The requests that have no answer yet.
     """
 
     policy: ServingPolicy
@@ -64,6 +67,7 @@ class KernelContext:
     rng: random.Random
     project: Project | None
     identity: ServerIdentity
+    in_flight: InFlight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +229,7 @@ class LoadedVersion:
         self.meter = VersionMeter(context.counters, self.ref)
         self.meter.memory(artifact.memory_bytes or 0)
         self._context = context
+        self._loop = asyncio.get_running_loop()
         context.breakers.keep(self.ref)
         classes = flat_classes(artifact.descriptor.classes or ())
         self._recorded = {
@@ -252,13 +257,14 @@ class LoadedVersion:
         self.lane: Lane[Outcome] = Lane(
             str(self.ref),
             execute=run,
-            done=self._ran,
+            ran=self._ran,
             dropped=self._dropped,
+            deliver=self._deliver,
             width=min(artifact.descriptor.width, context.policy.bulkhead.max_concurrent),
             max_rows=context.policy.max_batch_rows,
             one_request_per_batch=artifact.descriptor.response.one_request_per_call,
             longest_call=None if artifact.backend.stops_calls else context.policy.predict_timeout.total_seconds(),
-            loop=asyncio.get_running_loop(),
+            loop=self._loop,
             steady=context.steady,
         )
 
@@ -311,20 +317,30 @@ class LoadedVersion:
 
     def _ran(self, tickets: Sequence[PendingRequest[Outcome]], outcomes: Sequence[Outcome] | BaseException) -> None:
         if isinstance(outcomes, Unavailable):  # the model was not called
-            for ticket in tickets:
-                self._dropped(ticket)
+            self._dropped(tickets)
             return
         failed = [isinstance(outcomes, BaseException) or _faulty(outcomes[place]) for place in range(len(tickets))]
-        for epoch in {ticket.epoch for ticket in tickets if not ticket.shadow}:
-            mine = [bad for t, bad in zip(tickets, failed, strict=True) if t.epoch == epoch and not t.shadow]
-            self._context.breakers.record(self.ref, epoch=epoch, succeeded=mine.count(False), failed=mine.count(True))
+        for epoch, (succeeded, faults) in _by_epoch(tickets, failed).items():
+            self._context.breakers.record(self.ref, epoch=epoch, succeeded=succeeded, failed=faults)
         self.meter.started(len(tickets))
         self.meter.batch(tickets, outcomes, failed, self._context.steady())
 
-    def _dropped(self, ticket: PendingRequest[Outcome]) -> None:
-        self.meter.started(1)
-        if not ticket.shadow:
-            self._context.breakers.record(self.ref, epoch=ticket.epoch, unused=1)
+    def _dropped(self, tickets: Sequence[PendingRequest[Outcome]]) -> None:
+        self.meter.started(len(tickets))
+        for epoch, (_, unused) in _by_epoch(tickets, [True] * len(tickets)).items():
+            self._context.breakers.record(self.ref, epoch=epoch, unused=unused)
+
+    def _deliver(self, delivered: Delivered) -> None:
+        context, now = self._context, self._context.steady()
+        waiting = [pair for pair in delivered if not pair[0].shadow]
+        self.meter.left(len(waiting))
+        late = sum(isinstance(outcome, DeadlineExceeded) for ticket, outcome in waiting if not _is_gone(ticket))
+        if late:
+            self.meter.outcome(TIMEOUT, late)
+        answering = Answering(ref=self.ref, metadata=self.metadata, at=context.clock(), now=now)
+        for done, answered in answering.by_door(waiting).items():
+            self._loop.call_soon(done, answered)  # so that the fault of a door fails only its own requests
+        context.in_flight.leave(len(waiting))
 
     def _describe(self, context: KernelContext, generation: int, now: datetime) -> AnswerMetadata:
         served, descriptor, server = self.served, self.artifact.descriptor, context.identity
@@ -375,3 +391,16 @@ def label_of(served: ServedVersion) -> str | None:
 
 def _faulty(outcome: Outcome) -> bool:
     return isinstance(outcome.error, ModelError)
+
+
+def _by_epoch(tickets: Sequence[PendingRequest[Outcome]], failed: Sequence[bool]) -> dict[int, tuple[int, int]]:
+    """Count the requests that succeeded and failed for each epoch of the breaker, without copies for a shadow."""
+    counts: dict[int, list[int]] = {}
+    for ticket, bad in zip(tickets, failed, strict=True):
+        if not ticket.shadow:
+            counts.setdefault(ticket.epoch, [0, 0])[bad] += 1
+    return {epoch: (good, bad) for epoch, (good, bad) in counts.items()}
+
+
+def _is_gone(ticket: PendingRequest[Outcome]) -> bool:
+    return ticket.caller is not None and ticket.caller.gone

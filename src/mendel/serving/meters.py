@@ -52,27 +52,27 @@ class VersionMeter:
         self._waits = Histogram(counters, WAITS, model=model)
         self._doors: dict[str, tuple[Histogram, int]] = {}
 
-    def outcome(self, status: str) -> None:
-        """Count one request that ended with *status*, one of ``STATUSES``."""
-        self._counters.add(self._statuses[status])
+    def outcome(self, status: str, count: int = 1) -> None:
+        """Count *count* requests that ended with *status*, one of ``STATUSES``."""
+        self._counters.add(self._statuses[status], count)
 
-    def entered(self) -> None:
-        """Count one more request in flight and one more that waits for a batch."""
-        self._counters.add(self._active)
-        self.queued()
+    def entered(self, count: int) -> None:
+        """Count *count* more requests in flight that wait for a batch."""
+        self._counters.add(self._active, count)
+        self.queued(count)
 
-    def queued(self) -> None:
-        """Count one more request that waits for a batch."""
-        self._counters.add(self._queued)
+    def queued(self, count: int = 1) -> None:
+        """Count *count* more requests that wait for a batch."""
+        self._counters.add(self._queued, count)
 
     def calling(self, change: int) -> None:
         """Count *change* more calls of the model that run; if the process dies, the gauge tells who was called."""
         with self._calling:
             self._counters.add(self._calls, change)
 
-    def left(self) -> None:
-        """Count one request less in flight."""
-        self._counters.add(self._active, -1)
+    def left(self, count: int) -> None:
+        """Count *count* requests less in flight."""
+        self._counters.add(self._active, -count)
 
     def started(self, count: int) -> None:
         """Count *count* requests less that wait for a batch."""
@@ -96,12 +96,22 @@ class VersionMeter:
         """Count a batch that ran; a request whose deadline passed earlier was counted then and is not counted again."""
         self._batches.observe(sum(ticket.rows.count for ticket in tickets))
         self._waits.observe((tickets[0].started - tickets[0].arrived) * 1000)
-        for place, ticket in enumerate(tickets):
-            latency, rows = self._door(ticket.door)
-            self._counters.add(rows, ticket.rows.count)
-            if not ticket.future.done():
-                latency.observe((now - ticket.arrived) * 1000)
-                self.outcome(MODEL_ERROR if failed[place] else OK)
+        taken: dict[str, tuple[list[float], int]] = {}
+        faults = answered = 0
+        for ticket, bad in zip(tickets, failed, strict=True):
+            times, rows = taken.get(ticket.call.door, ([], 0))
+            taken[ticket.call.door] = (times, rows + ticket.rows.count)
+            if not ticket.settled:
+                times.append((now - ticket.arrived) * 1000)
+                answered += 1
+                faults += bad
+        for door, (times, rows) in taken.items():
+            latency, cell = self._door(door)
+            self._counters.add(cell, rows)
+            latency.observe_all(times)
+        for status, count in ((MODEL_ERROR, faults), (OK, answered - faults)):
+            if count:
+                self.outcome(status, count)
         if not isinstance(outcomes, BaseException):
             self._counters.add(self._ood, sum(outcome.ood_rows for outcome in outcomes))
             self._counters.add(self._unlogged, sum(len(o.predictions) for o in outcomes if o.ids is None))
@@ -121,21 +131,22 @@ class DoorMeter:
         self._requests: dict[tuple[str, str, str, str], int] = {}
         self._times: dict[tuple[str, str, str], Histogram] = {}
 
-    def answered(self, method: str, endpoint: str, status: str, model: str, seconds: float) -> None:
+    def answered(self, method: str, endpoint: str, status: str, model: str, seconds: Sequence[float]) -> None:
         """
-        Count one answered request that took *seconds*.
+        Count answered requests of one route, status and model.
 
         Args:
             endpoint: The pattern of the route, not the path of the request, so that callers cannot create new series.
             model: The name of a served model, or empty.
+            seconds: The time that each request took.
         """
         key = (method, endpoint, status, model)
         cell = self._requests.get(key)
         if cell is None:
             labels = {"method": method, "endpoint": endpoint, "status_code": status, "model": model}
             cell = self._requests[key] = self._counters.reserve(series(REQUESTS, **labels))
-        self._counters.add(cell)
+        self._counters.add(cell, len(seconds))
         place = (method, endpoint, model)
         if place not in self._times:
             self._times[place] = Histogram(self._counters, REQUEST_TIME, method=method, endpoint=endpoint, model=model)
-        self._times[place].observe(seconds * 1000)
+        self._times[place].observe_all([took * 1000 for took in seconds])

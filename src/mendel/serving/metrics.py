@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mendel.serving.ports import CounterSlots, Series
@@ -111,6 +111,22 @@ class Histogram:
         if self._cell >= 0:
             self._counters.add(self._cell + bisect_left(self._bounds, value))
             self._counters.add(self._sum, int(value * 1000))
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count *values* as :meth:`observe` counts one."""
+        if self._cell < 0 or not values:
+            return
+        if len(values) == 1:
+            self.observe(values[0])
+            return
+        bounds = self._bounds
+        counts: dict[int, int] = {}
+        for value in values:
+            bucket = bisect_left(bounds, value)
+            counts[bucket] = counts.get(bucket, 0) + 1
+        for bucket, count in counts.items():
+            self._counters.add(self._cell + bucket, count)
+        self._counters.add(self._sum, sum(int(value * 1000) for value in values))
 
 
 def version_counters(totals: Totals) -> tuple[VersionCounters, ...]:

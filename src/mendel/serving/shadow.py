@@ -7,7 +7,6 @@ import asyncio
 from mendel.errors import InvalidInput
 from mendel.serving.batch_execution import Outcome
 from mendel.serving.batching import PendingRequest
-from mendel.serving.entities import InferenceCall
 from mendel.serving.loaded_deployments import LoadedDeployment
 from mendel.serving.loaded_version import LoadedVersion
 
@@ -15,7 +14,6 @@ from mendel.serving.loaded_version import LoadedVersion
 def send_to_shadow(
     hosted: LoadedDeployment,
     version: LoadedVersion,
-    call: InferenceCall,
     ticket: PendingRequest[Outcome],
     loop: asyncio.AbstractEventLoop,
 ) -> None:
@@ -32,33 +30,18 @@ def send_to_shadow(
     if shadow.lane.queued >= bound or version.lane.queued > bound:
         shadow.meter.shed()
         return
-    loop.call_soon(_submit, shadow, call, ticket, loop)
+    loop.call_soon(_submit, shadow, ticket)
 
 
-def _submit(
-    shadow: LoadedVersion, call: InferenceCall, original: PendingRequest[Outcome], loop: asyncio.AbstractEventLoop
-) -> None:
+def _submit(shadow: LoadedVersion, original: PendingRequest[Outcome]) -> None:
+    call = original.call
     try:
         rows = shadow.artifact.codec.decode(call.input)
     except InvalidInput:
         shadow.meter.shed()  # the rows do not fit the signature of the shadow version
         return
     copy: PendingRequest[Outcome] = PendingRequest(
-        rows=rows,
-        door=original.door,
-        correlation_id=original.correlation_id,
-        event_micros=original.event_micros,
-        arrived=original.arrived,
-        deadline=original.deadline,
-        future=loop.create_future(),
-        shadow=True,
+        rows=rows, call=call, arrived=original.arrived, deadline=original.deadline, shadow=True
     )
-    copy.future.add_done_callback(_forget)
     shadow.meter.queued()
-    shadow.lane.submit(copy)
-
-
-def _forget(future: asyncio.Future[Outcome]) -> None:
-    """Retrieve the exception of a copy, so that asyncio does not warn; metrics and prediction log record failures."""
-    if not future.cancelled():
-        future.exception()
+    shadow.lane.submit((copy,))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mendel.errors import DeadlineExceeded, Denied, Forbidden, Unauthenticated
-from mendel.serving import LocalCounters, render, version_counters
+from mendel.serving import InferenceCall, LocalCounters, Records, render, version_counters
 from mendel.serving.authorization import authorize
 from mendel.serving.batching import Lane, PendingRequest
 from mendel.serving.correlation import correlation_id
@@ -104,20 +104,38 @@ def test_correlation_ids_are_sane_or_made():
         assert correlation_id(nonsense, None, rng) != nonsense
 
 
-def ticket(
-    rows: int = 1, *, shape: Shape = SHAPE, seconds: float = 5, shadow: bool = False
-) -> PendingRequest[list[int]]:
+class Ticket(PendingRequest[list[int]]):
+    """A request whose outcome, or error, its future gets."""
+
+    future: asyncio.Future[list[int]]
+
+
+class Waiting:
+    """A caller who may go."""
+
+    gone = False
+
+
+def ticket(rows: int = 1, *, shape: Shape = SHAPE, seconds: float = 5, shadow: bool = False) -> Ticket:
     now = time.monotonic()
-    return PendingRequest(
+    made = Ticket(
         rows=Rows(shape, rows),
-        door="rest",
-        correlation_id="",
-        event_micros=None,
+        call=InferenceCall(model=None, input=Records(rows=()), door="rest"),
         arrived=now,
         deadline=now + seconds,
-        future=asyncio.get_running_loop().create_future(),
+        caller=Waiting(),
         shadow=shadow,
     )
+    made.future = asyncio.get_running_loop().create_future()
+    return made
+
+
+def deliver(delivered) -> None:
+    for one, outcome in delivered:
+        if isinstance(outcome, BaseException):
+            one.future.set_exception(outcome)
+        else:
+            one.future.set_result(outcome)
 
 
 class Batches:
@@ -138,8 +156,9 @@ class Batches:
         return Lane(
             "t",
             execute=self,
-            done=lambda *_: None,
-            dropped=self.dropped.append,
+            ran=lambda *_: None,
+            dropped=self.dropped.extend,
+            deliver=deliver,
             width=1,
             max_rows=max_rows,
             loop=asyncio.get_running_loop(),
@@ -157,11 +176,11 @@ async def test_what_arrives_while_a_batch_runs_is_the_next_batch():
     lane = batches.lane()
     batches.gate.clear()
     first = ticket()
-    lane.submit(first)
+    lane.submit((first,))
     await until_async(lambda: lane.running == 1)
     others = [ticket() for _ in range(9)]
     for other in others:
-        lane.submit(other)
+        lane.submit((other,))
     assert (lane.queued, lane.running) == (9, 1)
     batches.gate.set()
     await asyncio.gather(first.future, *(other.future for other in others))
@@ -175,7 +194,7 @@ async def test_batches_hold_their_bound_and_divide_no_request():
     lane = batches.lane(max_rows=10)
     tickets = [ticket(6), ticket(6), ticket(20), ticket(2), ticket(3)]
     for one in tickets:
-        lane.submit(one)
+        lane.submit((one,))
     await asyncio.gather(*(one.future for one in tickets))
     assert [[one.rows.count for one in batch] for batch in batches.seen] == [[6], [6], [20], [2, 3]]
     lane.close()
@@ -188,23 +207,23 @@ async def test_shapes_and_shadows_never_share_a_batch():
     other = Shape.of_floats(("b",))
     tickets = [ticket(), ticket(), ticket(shape=other), ticket(), ticket(shadow=True)]
     for one in tickets:
-        lane.submit(one)
+        lane.submit((one,))
     await asyncio.gather(*(one.future for one in tickets))
     assert batches.sizes == [2, 1, 1, 1]
     lane.close()
 
 
 async def test_what_waits_past_its_deadline_is_dropped_not_run():
-    """An expired or cancelled ticket is answered at its deadline and never executed."""
+    """An expired request is answered at its deadline, and is never executed; nor is one whose caller has gone."""
     batches = Batches()
     lane = batches.lane()
     batches.gate.clear()
     first, late, gone = ticket(), ticket(seconds=0.05), ticket()
-    lane.submit(first)
+    lane.submit((first,))
     await until_async(lambda: lane.running == 1)
-    lane.submit(late)
-    lane.submit(gone)
-    gone.future.cancel()
+    lane.submit((late,))
+    lane.submit((gone,))
+    gone.caller.gone = True
     with pytest.raises(DeadlineExceeded):
         await late.future
     batches.gate.set()
@@ -212,6 +231,7 @@ async def test_what_waits_past_its_deadline_is_dropped_not_run():
     await asyncio.wait_for(lane.idle(), 1)
     assert batches.sizes == [1]
     assert batches.dropped == [late, gone]
+    assert isinstance(gone.future.exception(), DeadlineExceeded)
     lane.close()
 
 
@@ -226,13 +246,13 @@ async def test_an_exception_of_a_batch_reaches_all_its_requests():
     lane._execute = fault
     tickets = [ticket(), ticket()]
     for one in tickets:
-        lane.submit(one)
+        lane.submit((one,))
     assert [type(e) for e in await asyncio.gather(*(t.future for t in tickets), return_exceptions=True)] == [
         LookupError
     ] * 2
     lane._execute = batches
     again = ticket()
-    lane.submit(again)
+    lane.submit((again,))
     assert await again.future
     lane.close()
 
@@ -243,9 +263,9 @@ async def test_closing_tells_who_still_waits():
     lane = batches.lane()
     batches.gate.clear()
     first, second = ticket(), ticket()
-    lane.submit(first)
+    lane.submit((first,))
     await until_async(lambda: lane.running == 1)
-    lane.submit(second)
+    lane.submit((second,))
     lane.close()
     with pytest.raises(DeadlineExceeded):
         await second.future
