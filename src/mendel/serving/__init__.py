@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from mendel.serving.carried_project import CARRIED, project_of
     from mendel.serving.csv_rows import parse_csv
     from mendel.serving.entities import (
+        Answered,
         AnswerMetadata,
         BackendPlace,
+        Caller,
         Check,
         ImageIdentity,
         InferenceAnswer,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         model_name_of,
         parse_plain,
         plain_answer,
+        plain_body,
         shown,
     )
     from mendel.serving.policy import ServingPolicy
@@ -105,9 +108,11 @@ __all__ = [
     "PROBA",
     "Acceleration",
     "AnswerMetadata",
+    "Answered",
     "Backend",
     "BackendPlace",
     "BreakerView",
+    "Caller",
     "CarriedVersion",
     "Check",
     "CounterSlots",
@@ -179,6 +184,7 @@ __all__ = [
     "parse_csv",
     "parse_plain",
     "plain_answer",
+    "plain_body",
     "predict_example",
     "project_of",
     "read_json",

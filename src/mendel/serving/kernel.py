@@ -60,7 +60,7 @@ class Kernel:
     Answers inference requests in one process: choose a version, check rows, batch, predict, log, answer.
 
     Call its methods on one event loop only; several kernels may exist in one process. REST, gRPC and ZMQ call
-    :meth:`authorize` before they read the body of a request, and then :meth:`infer`.
+    :meth:`authorize` before they read the body of a request, and then :meth:`infer` or :meth:`submit_many`.
 
     Args:
         policy: Limits and timeouts; limits for the whole server are already divided among its processes.

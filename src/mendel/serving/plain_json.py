@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from mendel.errors import InvalidRequest, MendelError
 from mendel.serving.entities import InferenceAnswer, Input, Matrix, Records
 from mendel.values import require_utc
@@ -64,6 +66,14 @@ def parse_plain(document: Any) -> PlainRequest:
             return PlainRequest(input=_rows(inside))
         return PlainRequest(input=Records(rows=[place]), single=True)
     return PlainRequest(input=found, key=_key(document), event_time=event_time_of(document.get("event_time")))
+
+
+def plain_body(answer: InferenceAnswer, *, proba: bool, single: bool) -> bytes:
+    """Encode the JSON body of *answer*, with the arguments of :func:`plain_answer`."""
+    body = plain_answer(answer, proba=proba, single=single)
+    if isinstance(body, dict) and body.get("metadata") is answer.metadata.document:
+        body["metadata"] = answer.metadata.json  # encoded once for the version
+    return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
 
 
 def plain_answer(answer: InferenceAnswer, *, proba: bool, single: bool) -> Any:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from mendel.errors import InvalidRequest
 from mendel.protos import modelops_pb2 as pb
 from mendel.protos import modelops_pb2_grpc as stubs
-from mendel.serving import InferenceCall, Kernel, parse_plain, plain_answer, read_json, version_number
+from mendel.serving import InferenceCall, Kernel, parse_plain, plain_body, read_json, version_number
 from mendel.transports.grpc.call_handling import Method, answering
 from mendel.values import ModelName, Scope
 
@@ -56,7 +54,7 @@ class ModelOps(stubs.ModelOpsServicer):
                 )
             )
             call.model = answer.metadata.model
-            text = orjson.dumps(plain_answer(answer, proba=proba, single=asked.single)).decode()
+            text = plain_body(answer, proba=proba, single=asked.single).decode()
             took = answer.took.total_seconds() * 1000
             return pb.InferenceResponse(response_text=text, inference_time_ms=took, status="ok")
 

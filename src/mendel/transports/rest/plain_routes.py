@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mendel.serving import InferenceCall, PlainRequest, event_time_of, parse_csv, parse_plain, plain_answer, read_json
-from mendel.transports.rest.http_messages import Request, Response, json_response
+from mendel.serving import InferenceCall, PlainRequest, event_time_of, parse_csv, parse_plain, plain_body, read_json
+from mendel.transports.rest.http_messages import Request, Response
 from mendel.transports.rest.route_table import RestContext, Route
 from mendel.values import Scope
 
@@ -53,7 +53,7 @@ async def _answered(context: RestContext, request: Request, asked: PlainRequest,
     )
     answer = await context.kernel.infer(call)
     request.model = answer.metadata.model
-    return json_response(plain_answer(answer, proba=proba, single=asked.single))
+    return Response(body=plain_body(answer, proba=proba, single=asked.single))
 
 
 PLAIN_ROUTES = (
