@@ -47,6 +47,11 @@ MEANINGS = {
         "one, or gets 503; a further gRPC connection is closed."
     ),
     "serving.evict_unused_for": "How long a model must have had no request before it may be unloaded to make room.",
+    "serving.doors": (
+        "The servers behind the REST and gRPC ports: `fast` is of Mendel, on Linux; `standard` is uvicorn and grpcio; "
+        "`auto` chooses, at present `standard`. The answers are the same. Where fast doors cannot run, `fast` means "
+        "`standard`, and the log says so."
+    ),
     "serving.repository_control": (
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
         "calls end with an error."

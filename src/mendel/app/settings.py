@@ -112,6 +112,7 @@ class ServingSettings:
     max_connections: int = 4096
     memory_budget_bytes: int | None = None
     evict_unused_for: timedelta = timedelta(minutes=1)
+    doors: Literal["fast", "standard", "auto"] = "auto"
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"

@@ -41,6 +41,8 @@ class ServingPolicy:
         max_shadow_queue: The largest number of requests that wait for a shadow version; further copies are dropped.
         correlation_ids: When True, each request has an id, taken from the caller or new, in its answer and in the logs.
         log_payloads: When True, the server's log contains the rows of requests and answers.
+        doors: ``fast`` answers REST and gRPC with servers of Mendel's own, on Linux; ``standard`` with those of other
+            packages; ``auto`` chooses.
         repository_control: ``explicit`` lets callers load and unload models; ``off`` refuses such requests.
         model_roots: The directories below which callers may load models by path; empty refuses every path.
         backend: Where models run: ``process`` gives each version a process of its own, which a crash or a hang cannot
@@ -75,6 +77,7 @@ class ServingPolicy:
     memory_budget_bytes: int | None = None
     evict_unused_for: timedelta = timedelta(minutes=1)
     max_shadow_queue: int = 64
+    doors: Literal["fast", "standard", "auto"] = "auto"
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from mendel.projects import Classifier
@@ -15,6 +17,27 @@ if TYPE_CHECKING:
 
 Statistics = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
 """Fetches ``/monitoring/stats`` from the hub with the given query parameters and API key; gives the JSON body."""
+
+DoorForm = Literal["fast", "standard", "auto"]
+"""The values of the setting ``serving.doors``."""
+
+AUTO: Final[DoorForm] = "standard"
+"""The form that ``auto`` chooses where fast doors can run."""
+
+_NEEDED_BY_FAST: Final = ("uvloop", "httptools")
+
+
+def fast_obstacle() -> str | None:
+    """Give the reason why fast doors cannot run on this system or in this Python; None if they can."""
+    if sys.platform != "linux":
+        return f"Fast doors run on Linux only, not on {sys.platform}."
+    missing = [name for name in _NEEDED_BY_FAST if find_spec(name) is None]
+    return f"Fast doors need the package {missing[0]}, which is not installed." if missing else None
+
+
+def is_fast(doors: DoorForm) -> bool:
+    """Whether the doors of this process are fast when the setting ``serving.doors`` is *doors*."""
+    return (AUTO if doors == "auto" else doors) == "fast" and fast_obstacle() is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +83,7 @@ class DoorContext:
             project.
         statistics: Fetches prediction statistics from the hub; None without a hub.
         log_requests: When True, each request is written to the server's log.
+        fast: When True, a door that has a fast form opens it; the answers are the same.
     """
 
     sockets: tuple[socket.socket, ...] = ()
@@ -68,6 +92,7 @@ class DoorContext:
     classifier: Classifier | None = None
     statistics: Statistics | None = None
     log_requests: bool = False
+    fast: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

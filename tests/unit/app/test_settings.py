@@ -87,6 +87,7 @@ TEXTS = {
 }
 CHOICES = {
     "log_format": ("json", "json"),
+    "serving.doors": ("fast", "fast"),
     "serving.repository_control": ("explicit", "explicit"),
     "serving.accelerate": ("onnx", "onnx"),
     "serving.backend": ("process", "process"),

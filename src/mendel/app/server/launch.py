@@ -9,6 +9,8 @@ import sys
 from collections.abc import Collection, Mapping
 from uuid import uuid4
 
+import structlog
+
 from mendel.adapters.processes.child_processes import Command, worker_environment
 from mendel.adapters.processes.listening_sockets import DoorSettings
 from mendel.adapters.processes.process_logs import write_log
@@ -18,8 +20,10 @@ from mendel.app.clock import utc_now
 from mendel.app.server.backend_table import server_environments
 from mendel.app.server.child_process import micros
 from mendel.app.server.worker import hosted_project, server_classifier
+from mendel.transports.door import fast_obstacle
 from mendel.transports.door_table import DOORS, door_named
 
+_log = structlog.get_logger("mendel.server")
 __all__ = ["ServeSettings", "door_settings", "serve"]
 
 
@@ -35,6 +39,7 @@ def serve(settings: ServeSettings) -> int:
     """
     write_log(settings.style)
     _check_project(settings)
+    _warn_of_standard_doors(settings)
     cores = os.cpu_count() or 1
     environment = worker_environment(os.environ, workers=worker_count(settings.serving, cores), cores=cores)
     commands = ChildCommands(
@@ -85,3 +90,10 @@ def _check_project(settings: ServeSettings) -> None:
     for door in settings.doors:
         if door.ports:
             door_named(door.name).check(classifier)
+
+
+def _warn_of_standard_doors(settings: ServeSettings) -> None:
+    """Write to the log, once for all workers, why the doors are standard although the settings want fast ones."""
+    obstacle = fast_obstacle() if settings.serving.doors == "fast" else None
+    if obstacle is not None:
+        _log.warning("doors_standard", reason=obstacle, remedy="Set serving.doors to standard or auto.")

@@ -45,7 +45,7 @@ from mendel.errors import ArtifactNotFound, MendelError, NotReady
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
 from mendel.serving import Kernel
-from mendel.transports.door import DoorContext, Statistics
+from mendel.transports.door import DoorContext, Statistics, is_fast
 from mendel.transports.door_table import door_named
 from mendel.values import DesiredState, Digest, ModelName, to_builtins
 
@@ -119,6 +119,7 @@ class Worker:
                 classifier=None if self._project is None else server_classifier(self._project, begin.classifier),
                 statistics=None if begin.hub is None else _statistics(begin.hub),
                 log_requests=begin.style.level == "DEBUG",
+                fast=is_fast(begin.policy.doors),
             )
             yield door_named(door.name).open(self._kernel, context)
 
