@@ -1,0 +1,93 @@
+"""Accept HTTP/2 connections on a listening socket, within the limits of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import socket
+import ssl
+from itertools import count
+from typing import Final
+
+from mendel.transports.http2.application import Application, Limits, Shared
+from mendel.transports.http2.connection import Connection
+from mendel.transports.http2.frames import ErrorCode
+
+_SWEEP_EVERY_S: Final = 1.0
+_SPREAD_STEPS: Final = 16
+_BACKLOG: Final = 2048
+
+
+class Http2Server:
+    """
+    Serves *application* over HTTP/2.
+
+    Args:
+        tls: Encrypts the connections; None serves without TLS.
+    """
+
+    def __init__(self, application: Application, limits: Limits, *, tls: ssl.SSLContext | None = None) -> None:
+        self._application, self._limits, self._tls = application, limits, tls
+        self._connections: set[Connection] = set()
+        self._numbers = count()
+        self._shared: Shared | None = None
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+
+    @property
+    def shared(self) -> Shared:
+        """What the connections share."""
+        if self._shared is None:
+            self._shared = Shared(self._application, self._limits, asyncio.get_running_loop())
+        return self._shared
+
+    async def open(self, listening: socket.socket) -> None:
+        """Accept connections from *listening*, which this server closes."""
+        loop = asyncio.get_running_loop()
+        timeout = self._limits.header_timeout if self._tls else None
+        self._server = await loop.create_server(
+            self._connection, sock=listening, ssl=self._tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
+        )
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Stop accepting, drain every connection, and close what is left after ``drain_timeout``."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            self._empty.clear()
+            await self._empty.wait()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    def _connection(self) -> Connection:
+        spread = next(self._numbers) % _SPREAD_STEPS / (8 * _SPREAD_STEPS)
+        return Connection(self.shared, admit=self._admit, left=self._left, spread=spread)
+
+    def _admit(self, connection: Connection) -> bool:
+        """Take *connection* in, if necessary in the place of connections that have been idle for the longest time."""
+        most = self._limits.max_connections
+        if len(self._connections) >= most:
+            idle = [(one.idle_since, id(one), one) for one in self._connections if one.idle_since is not None]
+            for _, _, one in heapq.nsmallest(1 + most // 20, idle):
+                self._connections.discard(one)
+                one.fail(ErrorCode.NO_ERROR, "The server has too many connections.")
+        admitted = len(self._connections) < most
+        self._connections.add(connection)
+        return admitted
+
+    def _left(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY_S)
+            now = loop.time()
+            for connection in list(self._connections):
+                connection.expire(now)
