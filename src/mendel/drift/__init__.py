@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mendel.drift.profiles import Profile, merge_profiles
     from mendel.drift.quality import Quality, QualityReading, evaluate_quality, quality_signal, wilson_interval
     from mendel.drift.quality_metrics import METRICS, Metric, bootstrap, metric, score_of
-    from mendel.drift.reference import Reference, input_name
+    from mendel.drift.reference import MatrixRanges, Reference, input_name
 else:
     __getattr__ = lazy_exports(__name__)
 
@@ -46,6 +46,7 @@ __all__ = [
     "FeatureType",
     "LabelledOutcomes",
     "LogRule",
+    "MatrixRanges",
     "Metric",
     "MonitoringPolicy",
     "NumberFeature",

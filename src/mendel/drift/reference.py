@@ -61,6 +61,31 @@ class _Ranges:
         return ~known
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MatrixRanges:
+    """
+    The ranges of the training data for rows of numbers in one matrix; arrays of one element per checked column.
+
+    Attributes:
+        places: The columns of the matrix that are checked, in the order of the arrays; None checks all.
+        holds_null: Whether a null (NaN) is inside the range.
+    """
+
+    places: tuple[int, ...] | None
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    holds_null: NDArray[np.bool_]
+
+    def outside(self, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Give a mask of the rows of *matrix*, of shape (rows, columns), that :meth:`Reference.out_of_range` marks."""
+        values = matrix if self.places is None else matrix[:, self.places]
+        inside = (values >= self.low) & (values <= self.high)
+        if not inside.all():
+            inside |= self.holds_null & np.isnan(values)
+        outside: NDArray[np.bool_] = np.logical_not(inside.all(axis=1))
+        return outside
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """
@@ -141,6 +166,25 @@ class Reference:
             if isinstance(feature, CategoryFeature) and feature.name in table:
                 outside |= feature.outside(table[feature.name])
         return outside
+
+    def ranges_of(self, names: tuple[str, ...]) -> MatrixRanges | None:
+        """
+        Give the ranges for rows of numbers in the columns *names*; None if one of them is a category here.
+
+        The names are those of the model's inputs in the reference: see :func:`input_name`.
+        """
+        inputs = {feature.name: feature for feature in self.inputs}
+        known = [(place, inputs[name]) for place, name in enumerate(names) if name in inputs]
+        numbers = [(place, feature) for place, feature in known if isinstance(feature, NumberFeature)]
+        if len(numbers) != len(known):
+            return None
+        places = [place for place, _ in numbers]
+        return MatrixRanges(
+            places=None if places == list(range(len(names))) else tuple(places),
+            low=np.array([feature.low for _, feature in numbers]),
+            high=np.array([feature.high for _, feature in numbers]),
+            holds_null=np.array([feature.holds_null for _, feature in numbers], dtype=np.bool_),
+        )
 
     def to_json(self) -> bytes:
         """Encode the reference as JSON; equal references give equal bytes."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from mendel.drift import Reference, input_name
 from mendel.durable import Clock
 from mendel.errors import MendelError, ModelError, ModelFailed, ModelStopped, StoreUnavailable
 from mendel.predictions import id_texts, mint_ids
@@ -22,13 +22,13 @@ from mendel.serving.prediction_records import ExecutedBatch, RecordedVersion, Re
 from mendel.serving.predictor import Outputs
 from mendel.serving.response_format import Body
 from mendel.serving.row_batches import Frame, assemble
-from mendel.values import Table, to_micros
+from mendel.serving.training_ranges import TrainingRanges
+from mendel.values import to_micros
 
 _log = structlog.get_logger("mendel.models")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """
     The result of one request of a batch.
 
@@ -60,7 +60,7 @@ class BatchRun:
     """
 
     backend: Backend
-    reference: Reference | None
+    reference: TrainingRanges | None
     sink: PredictionSink | None
     whose: Callable[[bool], RecordedVersion]
     clock: Clock
@@ -100,7 +100,7 @@ class BatchRun:
         outputs: Outputs | None,
         error: ModelError | None,
     ) -> list[Outcome]:
-        ood = None if self.reference is None else self.reference.out_of_range(_named_as_inputs(frame))
+        ood = None if self.reference is None else self.reference.out_of_range(frame)
         ids = self._record(tickets, frame, outputs, None if error is None else self._logged(error, tickets), ood)
         if ids is None and self.required:
             refusal = StoreUnavailable(
@@ -166,10 +166,6 @@ def _fault_of(error: ModelError) -> Fault:
     if isinstance(error, ModelFailed) and error.kind:  # raised in another process
         return Fault(kind=error.kind, at=error.at)
     return fault_of(error if error.__cause__ is None else error.__cause__)
-
-
-def _named_as_inputs(frame: Frame) -> Table:
-    return Table({input_name(name): column for name, column in frame.table().columns.items()})
 
 
 def _failed(error: MendelError, ood_rows: int = 0) -> Outcome:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from mendel.errors import DeadlineExceeded, MendelError, ModelStopped, NotReady
 from mendel.serving.deadline_wheel import DeadlineWheel
 from mendel.serving.entities import Answered, Caller, InferenceCall
@@ -21,8 +23,7 @@ _SMOOTHING = 0.2
 _SOON = timedelta(seconds=1)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class PendingRequest(Generic[R]):
+class PendingRequest(msgspec.Struct, Generic[R], eq=False, kw_only=True):
     """
     One request in the queue of a :class:`Lane`.
 

@@ -7,29 +7,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
+import msgspec
 import orjson
 
 from mendel.serving.response_format import Body
 from mendel.values import Digest, ExternalServer, ModelName, ServedVersion, VersionUuid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Records:
+class Records(msgspec.Struct, frozen=True, kw_only=True):
     """Rows as mappings from feature name to value, as decoded from JSON."""
 
     rows: Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matrix:
+class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     """Rows as sequences of values; ``columns`` names the values, None means the order of the signature."""
 
     rows: Sequence[Sequence[Any]]
     columns: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
     """
     One named tensor of the Open Inference Protocol v2.
 
@@ -45,8 +43,7 @@ class Tensor:
     values: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensors:
+class Tensors(msgspec.Struct, frozen=True, kw_only=True):
     """Rows as tensors: one tensor of shape (rows, features), or one tensor per feature."""
 
     tensors: tuple[Tensor, ...]
@@ -63,8 +60,7 @@ class Caller(Protocol):
         """True once nobody waits any more; a request that is still queued is then not predicted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceCall:
+class InferenceCall(msgspec.Struct, frozen=True, kw_only=True):
     """
     One inference request, independent of the protocol. The caller is already authorised.
 
@@ -162,8 +158,7 @@ class AnswerMetadata:
         object.__setattr__(self, "json", orjson.Fragment(encoded))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceAnswer:
+class InferenceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """
     The answer to one inference request; one model version predicted all rows.
 

@@ -38,6 +38,7 @@ from mendel.serving.prediction_records import RecordedVersion
 from mendel.serving.predictor import Outputs, PredictorDescriptor
 from mendel.serving.probe_rows import read_probe
 from mendel.serving.row_batches import Frame, assemble
+from mendel.serving.training_ranges import TrainingRanges
 from mendel.serving.unregistered_version import is_registered, version_ref
 from mendel.values import ModelName, ReleaseTag, ServedVersion
 from mendel.values.directory_trees import tree_files
@@ -245,7 +246,7 @@ class LoadedVersion:
         }
         run = BatchRun(
             backend=artifact.backend,
-            reference=artifact.reference,
+            reference=None if artifact.reference is None else TrainingRanges(artifact.reference),
             sink=context.sink if is_registered(served) else None,
             whose=lambda shadow: self._recorded[shadow],
             clock=context.clock,

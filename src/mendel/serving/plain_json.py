@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import orjson
 
 from mendel.errors import InvalidRequest, MendelError
@@ -28,8 +28,7 @@ _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxlist, _SHOWN.maxdict, _SHOWN.maxstring = 2, 3, 3, 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlainRequest:
+class PlainRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
     A decoded request in plain JSON.
 

@@ -18,8 +18,7 @@ from mendel.values import ModelName, ServedVersion
 from mendel.values.table import is_exact
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOrigin:
+class RequestOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """
     The part of a log block that all rows of one request share.
 

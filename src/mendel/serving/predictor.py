@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mendel.errors import MendelError, ModelFailed
+from mendel.serving.decided_classes import DecidedClasses
 from mendel.serving.input_contract import Container, InputContract, require_pandas
 from mendel.serving.model_program import fitted_names, forget_names
 from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
@@ -127,10 +128,20 @@ class PredictorDescriptor:
         predictions = self.response.shown(per_row(returned, rows))
         if not self.proba:
             return Outputs(predictions=predictions)
+        matrix = self._matrix(returned_proba, rows)
+        if matrix is not None:
+            return Outputs(predictions=predictions, probabilities=matrix.tolist(), matrix=matrix)
         probabilities = probabilities_per_row(returned_proba, rows)
         return Outputs(
             predictions=predictions, probabilities=probabilities, matrix=matrix_of(probabilities, self.classes)
         )
+
+    def _matrix(self, returned: Any, rows: int) -> NDArray[np.float64] | None:
+        """Give the probabilities *returned* if they are finite numbers in one array with a column per class."""
+        if not isinstance(returned, np.ndarray) or returned.dtype != np.float64 or not np.isfinite(returned).all():
+            return None
+        width = returned.shape[1] if self.classes is None and returned.ndim == 2 else len(self.classes or ())  # noqa: PLR2004
+        return returned if returned.shape == (rows, width) else None
 
     def _returned_as_is(self, rows: int, returned: Any, returned_proba: Any) -> Outputs:
         response = self.response
@@ -174,6 +185,8 @@ class Predictor:
     def __init__(self, model: Any, descriptor: PredictorDescriptor) -> None:
         self.model = model
         self.descriptor = descriptor
+        standard = descriptor.proba and not descriptor.response.one_request_per_call
+        self._decision = DecidedClasses.of(model) if standard else None
 
     def with_contract(self, contract: InputContract | None) -> Predictor:
         """Give a predictor of the same model whose input is converted by *contract*."""
@@ -193,9 +206,23 @@ class Predictor:
             ModelFailed: The model raised an exception, or did not return one answer per row.
         """
         x = self.model_input(frame)
-        returned = self._call(self.model.predict, x)
-        returned_proba = self._call(self.model.predict_proba, x) if self.descriptor.proba else None
+        decision = self._decision
+        if decision is not None and decision.accepted:
+            returned_proba = self._call(self.model.predict_proba, x)
+            returned: Any = decision.decide(returned_proba)
+            if returned is None:
+                returned = self._call(self.model.predict, x)
+        else:
+            returned = self._call(self.model.predict, x)
+            returned_proba = self._call(self.model.predict_proba, x) if self.descriptor.proba else None
+            if decision is not None:
+                decision.compare(returned, returned_proba)
         return self.descriptor.outputs(len(frame), returned, returned_proba)
+
+    def checked(self) -> None:
+        """Call the model once per batch from now on, if the calls so far have shown that one call is enough."""
+        if self._decision is not None:
+            self._decision.accept()
 
     def close(self) -> None:
         """Call the model's method ``close`` if it has one; an exception becomes a RuntimeWarning."""

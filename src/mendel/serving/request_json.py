@@ -19,6 +19,7 @@ from mendel.values import MAX_DEPTH
 _LOOKED_AT_BYTES = 1 << 20
 _CONTAINERS = (list, dict)
 _SPACED, _SPACED_BYTES = re.compile(r'"[ \t\r\n]+:'), re.compile(rb'"[ \t\r\n]+:')
+_CONTAINER_TYPES = frozenset(_CONTAINERS)
 _decode = msgspec.json.Decoder().decode
 
 
@@ -55,9 +56,11 @@ def check_keys(document: Any, text: bytes | str, *, beside: int = 0) -> None:
         InvalidRequest: An object names a key twice; the message names the key.
     """
     if isinstance(text, bytes):
-        ends, spaced = text.count(b'":'), _SPACED_BYTES.search(text) is not None
+        ends = text.count(b'":')
+        spaced = text.count(b":") != ends and _SPACED_BYTES.search(text) is not None
     else:
-        ends, spaced = text.count('":'), _SPACED.search(text) is not None
+        ends = text.count('":')
+        spaced = text.count(":") != ends and _SPACED.search(text) is not None
     if spaced or ends != _keys(document) + beside:
         json.loads(text, object_pairs_hook=_unique)
 
@@ -80,10 +83,14 @@ def _keys(document: Any) -> int:
     space stands before a colon, or an object names a key twice.
     """
     if isinstance(document, dict):
-        return len(document) + sum(_keys(value) for value in document.values() if isinstance(value, _CONTAINERS))
-    if isinstance(document, list) and document and isinstance(document[0], _CONTAINERS):
-        return sum(_keys(value) for value in document if isinstance(value, _CONTAINERS))
-    return 0
+        count, inner = len(document), list(document.values())
+    elif isinstance(document, list) and document and isinstance(document[0], _CONTAINERS):
+        count, inner = 0, document
+    else:
+        return 0
+    if _CONTAINER_TYPES.isdisjoint(map(type, inner)):
+        return count
+    return count + sum(_keys(value) for value in inner if isinstance(value, _CONTAINERS))
 
 
 def without_mark(body: bytes | str) -> bytes | str:

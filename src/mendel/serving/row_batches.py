@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,8 +58,7 @@ class Shape:
         return np.dtype([(f"f{place}", dtype) for place, dtype in enumerate(self.dtypes)])
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """
     The checked rows of one request.
 

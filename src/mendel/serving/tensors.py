@@ -32,8 +32,14 @@ DTYPES: dict[str, str] = {
 """The numpy types of the protocol's fixed-size datatypes; ``BYTES`` is not among them, its elements vary in size."""
 
 MAX_AXES = 32
+_FLOAT, _BOOL, _INT = {float}, {bool}, {int}
+_SMALL = 1 << 63
 _MAX_ELEMENTS = 1 << 40
+_MATRIX, _FEW = 2, 1 << 20
 _LENGTH = struct.Struct("<I")
+_CODES = {"FP64": "d", "INT64": "q", "UINT64": "Q", "BOOL": "?"}
+"""How the datatypes of answers are written by :mod:`struct`."""
+_FEW_VALUES = 100
 Array = np.ndarray[Any, Any]
 
 
@@ -67,6 +73,18 @@ def to_raw(values: Array, datatype: str) -> bytes:
     return np.ascontiguousarray(values, dtype=known_dtype(datatype)).tobytes()
 
 
+def raw_of(values: list[Any], datatype: str) -> bytes:
+    """Write the raw contents of a tensor with the builtin *values*; None becomes NaN."""
+    if datatype == "BYTES":
+        return to_raw(objects(values), datatype)
+    code = _CODES.get(datatype)
+    if code is None or len(values) > _FEW_VALUES:
+        return to_raw(np.array([math.nan if value is None else value for value in values]), datatype)
+    if None in values:
+        values = [math.nan if value is None else value for value in values]
+    return struct.pack(f"<{len(values)}{code}", *values)
+
+
 def known_dtype(datatype: str) -> str:
     """Give the numpy type of a fixed-size *datatype*; raises InvalidRequest for any other datatype."""
     if datatype not in DTYPES:
@@ -82,6 +100,10 @@ def elements(shape: Sequence[int]) -> int:
         InvalidRequest: The shape has more than 32 axes, a length below 0, rows without elements, or more elements than
             fit in memory.
     """
+    if len(shape) == _MATRIX:
+        rows, columns = shape
+        if type(rows) is int and type(columns) is int and 0 <= rows < _FEW and 0 < columns < _FEW:
+            return rows * columns
     if len(shape) > MAX_AXES:
         raise InvalidRequest(f"A tensor has {len(shape)} axes; at most {MAX_AXES} are allowed.")
     if any(type(axis) is not int or axis < 0 for axis in shape):
@@ -98,9 +120,13 @@ def elements(shape: Sequence[int]) -> int:
 def datatype_of(values: Sequence[Any]) -> str:
     """Give the datatype for a column of predictions: BOOL, INT64, UINT64, FP64, or BYTES for any other values."""
     kinds = set(map(type, values))
-    if kinds == {bool}:
+    if kinds == _FLOAT:
+        return "FP64"
+    if kinds == _BOOL:
         return "BOOL"
-    if kinds == {int}:
+    if kinds == _INT:
+        if min(values) > -_SMALL and max(values) < _SMALL:
+            return "INT64"
         fitting = (name for name in ("INT64", "UINT64") if _holds(np.iinfo(DTYPES[name]), values))
         return next(fitting, "BYTES")
     return "FP64" if kinds and kinds <= {int, float, type(None)} else "BYTES"

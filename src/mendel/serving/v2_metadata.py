@@ -46,13 +46,16 @@ def output_tensors(answer: InferenceAnswer, wanted: Sequence[str] = ()) -> tuple
     Raises:
         InvalidRequest: The answer has no output with a name in *wanted*.
     """
+    if not wanted:
+        predicted = _column(answer.predictions)
+        return (predicted,) if answer.probabilities is None else (predicted, _probabilities(answer.probabilities))
     tensors = {PREDICT: _column(answer.predictions)}
     if answer.probabilities is not None:
         tensors[PROBA] = _probabilities(answer.probabilities)
     for name in wanted:
         if name not in tensors:
             raise InvalidRequest(f"The model has no output {name!r}.", remedy=f"Choose one of: {', '.join(tensors)}.")
-    return tuple(tensors[name] for name in wanted or tensors)
+    return tuple(tensors[name] for name in wanted)
 
 
 def answer_parameters(answer: InferenceAnswer) -> dict[str, Any]:
@@ -122,16 +125,21 @@ def _probabilities(rows: list[Any]) -> Tensor:
 
 
 def _column(values: list[Any]) -> Tensor:
-    if values and all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+    if values and isinstance(values[0], list) and _is_table(values):
         flat = [inner for row in values for inner in row]
         if not any(isinstance(inner, list | dict) for inner in flat):
-            shape = (len(values), len(values[0]))
-            return Tensor(name=PREDICT, datatype=datatype_of(flat), shape=shape, values=_carried(flat))
-    return Tensor(name=PREDICT, datatype=datatype_of(values), shape=(len(values),), values=_carried(values))
+            return _carrying(flat, (len(values), len(values[0])))
+    return _carrying(values, (len(values),))
 
 
-def _carried(values: list[object]) -> list[object]:
-    """Convert *values* for the tensor's datatype: in a BYTES tensor, every value that is not text becomes JSON text."""
-    if datatype_of(values) != "BYTES":
-        return values
-    return [value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values]
+def _is_table(rows: list[Any]) -> bool:
+    width = len(rows[0])
+    return all(isinstance(row, list) and len(row) == width for row in rows)
+
+
+def _carrying(values: list[Any], shape: tuple[int, ...]) -> Tensor:
+    """Make the tensor ``predict``; in a BYTES tensor, every value that is not text becomes JSON text."""
+    datatype = datatype_of(values)
+    if datatype == "BYTES":
+        values = [value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values]
+    return Tensor(name=PREDICT, datatype=datatype, shape=shape, values=values)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from functools import reduce
 
 import numpy as np
@@ -133,3 +134,24 @@ def test_placing_is_searching(seed: int, kind: str) -> None:
     edges = np.concatenate([cuts, np.nextafter(cuts, -np.inf), np.nextafter(cuts, np.inf), [-1e308, 1e308, 0.0, -0.0]])
     values = np.concatenate([edges, draw(size=5000)])
     assert (cell_indexes(cuts, values) == np.searchsorted(cuts, values)).all()
+
+
+@given(
+    st.lists(st.lists(st.one_of(st.floats(-4, 4), st.just(math.nan)), min_size=3, max_size=3), min_size=1, max_size=9)
+)
+def test_ranges_of_a_matrix_mark_the_same_rows_as_of_a_table(rows):
+    """A batch in one matrix, in another column order and with a column that the reference lacks, is marked alike."""
+    rng = np.random.default_rng(0)
+    trained = {"a": rng.normal(size=50), "b": np.append(rng.normal(size=49), math.nan), "c": rng.normal(size=50)}
+    reference = Reference.fit(Table(trained))
+    matrix = np.array(rows)
+    for names in (("a", "b", "c"), ("c", "z", "a"), ("b", "a", "c")):
+        ranges = reference.ranges_of(names)
+        table = Table(dict(zip(names, matrix.T, strict=True)))
+        assert ranges.outside(matrix).tolist() == reference.out_of_range(table).tolist()
+
+
+def test_a_category_among_the_columns_has_no_ranges_of_a_matrix():
+    """Rows with a category are checked as a table."""
+    table = Table({"a": np.zeros(3), "city": np.array(["Ulm", "Bonn", "Ulm"], dtype=object)})
+    assert Reference.fit(table).ranges_of(("a", "city")) is None

@@ -56,7 +56,8 @@ class ThreadBackend:
             raise ModelFailed(f"The model raised {type(error).__name__}: {error}") from error
 
     def checked(self) -> None:
-        """Do nothing, because this backend never replaces its predictor."""
+        """Let the predictor call the model once per batch, if the checks have shown that one call is enough."""
+        self.predictor.checked()
 
     def kill(self) -> None:
         if self._died is None:
