@@ -40,7 +40,7 @@ from mendel.adapters.processes.worker_messages import (
 )
 from mendel.app.clock import utc_now
 from mendel.app.server.backend_table import BackendContext, backend_of, chosen_loads, server_environments
-from mendel.app.server.child_process import micros, run_child
+from mendel.app.server.child_process import collect_rarely, micros, run_child
 from mendel.errors import ArtifactNotFound, MendelError, NotReady
 from mendel.predictions import Spool
 from mendel.projects import Classifier, Project, load_project
@@ -88,6 +88,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._accepting = False
         self._trying = False
+        self._collects_rarely = False
         self._failures: dict[ModelName, tuple[int, int | None, str | None]] = {}
 
     async def run(self) -> None:
@@ -161,6 +162,9 @@ class Worker:
         self._applied_base.set()
         for attempt in count():
             await self._kernel.apply(desire.state, self._fetch)
+            if not self._collects_rarely:
+                collect_rarely()
+                self._collects_rarely = True
             self._trying = False
             broken = [line for line in self._kernel.convergence if line.error is not None]
             if not broken:
