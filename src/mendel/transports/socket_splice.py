@@ -12,7 +12,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
+
+_LAST_BYTES_S: Final = 5.0
+"""How long a caller may take for the last bytes of a connection that the server has ended."""
 
 Filter = Callable[[bytes], bytes | None]
 """Gives the bytes to pass on for bytes that a caller sent; None closes the connection."""
@@ -54,6 +57,12 @@ class Splice:
         if self._server is not None:
             self._server.close()
 
+    async def finish(self) -> None:
+        """Close every connection when its last bytes are sent, or after some seconds."""
+        if ends := [side.lost for side in self._sides]:
+            await asyncio.wait(ends, timeout=_LAST_BYTES_S)
+        self.cut()
+
     def cut(self) -> None:
         """Close every connection."""
         for task in self._joining:
@@ -92,6 +101,8 @@ class _Side(asyncio.Protocol):
         self._sides, self._join, self._filter = sides, join, filter_
         self._transport: asyncio.Transport | None = None
         self._early = b""  # bytes read before peer is set; pausing in connection_made does not stop uvloop
+        self._ended = False
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.peer: _Side | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -108,6 +119,8 @@ class _Side(asyncio.Protocol):
         self.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
         if self._filter is not None:
             filtered = self._filter(data)
             if filtered is None:
@@ -125,8 +138,9 @@ class _Side(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._sides.discard(self)
+        self.lost.set_result(None)
         if self.peer is not None:
-            self.peer.close()
+            self.peer.end()
 
     def pause_writing(self) -> None:
         if self.peer is not None:
@@ -147,6 +161,20 @@ class _Side(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def end(self) -> None:
+        """
+        Send what is left and end the connection when the other end has closed it too, or after some seconds.
+
+        To close a socket with unread bytes resets the connection, and what the other end has not received is lost.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._ended = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        late = asyncio.get_running_loop().call_later(_LAST_BYTES_S, self.close)
+        self.lost.add_done_callback(lambda _: late.cancel())
 
     def close(self) -> None:
         if self._transport is not None:

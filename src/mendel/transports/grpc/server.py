@@ -56,7 +56,7 @@ class GrpcServer:
             server.add_insecure_port(f"unix:{path}")
             splice = Splice(self._listening, path, max_connections=self._kernel.policy.max_connections)
             await server.start()
-            stack.callback(splice.cut)
+            stack.push_async_callback(splice.finish)
             stack.push_async_callback(server.stop, self._kernel.policy.drain_timeout.total_seconds())
             stack.callback(splice.stop_accepting)
             await splice.open()
