@@ -31,11 +31,12 @@ up: $(RUNS)  ## Start hub and server on this machine, in ./.mendel
 
 ##@ Test
 # Programs of others that tests run are installed where that can be done; elsewhere tests skip and say what is absent.
-programs: $(READY)  ## Install container engines, a registry, mmdebstrap and PostgreSQL for the tests (Debian, as root)
+programs: $(READY)  ## Install container engines, a registry, PostgreSQL, Go and more for the tests (Debian, as root)
 	scripts/install_test_programs.sh
+	scripts/make_grpc_clients.sh
 
 test: $(READY)  ## Run every test, in parallel, races alone after it (PYTEST='-k name' to choose, MENDEL_TEST_WORKERS=4)
-	-@scripts/install_test_programs.sh
+	-@scripts/install_test_programs.sh && scripts/make_grpc_clients.sh
 	$(BIN)/python scripts/run_tests.py $(PYTEST)
 
 # atheris has wheels for Linux on x86-64 only; elsewhere its tests skip and say so.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what tests run for real: container engines, a registry, what makes a Debian base, PostgreSQL.
+# Installs what tests run for real: container engines, a registry, what makes a Debian base, PostgreSQL, and Go and
+# Node.js for gRPC clients.
 # Only what is absent is installed; a second run does nothing. Needs root and apt-get, else it says what to run.
 set -euo pipefail
 
@@ -16,6 +17,9 @@ wanted=(
   mmdebstrap=mmdebstrap
   setpriv=util-linux
   git=git
+  go=golang-go
+  node=nodejs
+  npm=npm
 )
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -25,6 +29,9 @@ for pair in "${wanted[@]}"; do
 done
 # Debian keeps the programs of a PostgreSQL server out of the PATH.
 command -v postgres >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
+# Debian's Go packages have no program.
+[ -d /usr/share/gocode/src/google.golang.org/grpc ] && [ -d /usr/share/gocode/src/google.golang.org/protobuf ] ||
+  missing+=(golang-google-grpc-dev golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev)
 
 if [ ${#missing[@]} -eq 0 ]; then
   echo "Test programs: all present."

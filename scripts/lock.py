@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml into hash-pinned requirements files without index addresses: base, hub, dev, fuzz and uv."""
+"""Resolve pyproject.toml into hash-pinned requirements files without index addresses."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def main() -> None:
     compile_to("dev", *extras, "pyproject.toml", "requirements/dev.in", "-c", "requirements/hub.txt")
     compile_to("wheel", "requirements/wheel.in", "-c", "requirements/dev.txt")
     compile_to("fuzz", "requirements/fuzz.in", "-c", "requirements/dev.txt")
+    compile_to("grpc_clients", "requirements/grpc_clients.in")  # tritonclient takes no protobuf of Mendel's
     compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
 
 

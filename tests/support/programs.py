@@ -46,3 +46,17 @@ def other_python(minor: str, *, asked: tuple[str, ...] = ("-c", "")) -> str:
         if candidate and subprocess.run([candidate, *asked], check=False, capture_output=True).returncode == 0:
             return candidate
     pytest.skip(f"needs python{minor}, on the PATH or from pyenv or uv")
+
+
+def grpc_client(name: str) -> list[str]:
+    """The command of a gRPC client that others made, which takes JSON; skips where the client was not made."""
+    root = Path(__file__).parents[2]
+    made, sources = root / ".venv" / "grpc_clients", root / "tests" / "grpc_clients"
+    command = {
+        "go": [made / "go"],
+        "js": [Path(program("node") or "node"), made / "js" / "checks.js"],
+        "python": [made / "python" / "bin" / "python", sources / "python" / "checks.py"],
+    }[name]
+    if absent := [path for path in command if not path.exists()]:
+        pytest.skip(f"needs {', '.join(map(str, absent))} ({INSTALL} and scripts/make_grpc_clients.sh)")
+    return [str(path) for path in command]
