@@ -156,6 +156,7 @@ def tables() -> dict[str, str]:
         "policies.md": policies_page(),
         "settings.md": settings_page(),
         "http.md": http_page(),
+        "conformance.md": conformance_page(),
         "errors.md": errors_page(),
         "events.md": events_page(),
         "metrics.md": metrics_page(),
@@ -478,6 +479,24 @@ def _events() -> dict[str, str]:
 _EVENT = re.compile(
     r"(?:model|incident|playbook|gate|retraining|label|deployment|healing|key|policy|ledger|decision)\.[a-z_]+"
 )
+
+
+def conformance_page() -> str:
+    """Every check of `mendel conformance`."""
+    from mendel.conformance import GRPC_CHECKS, REST_CHECKS, SPECIFICATION  # noqa: PLC0415
+
+    checks = (*REST_CHECKS, *GRPC_CHECKS)
+    rows = [(f"`{one.name}`", one.requirement, one.claim.replace("Expect ", "Expects "), one.section) for one in checks]
+    return "\n".join(
+        [
+            "# Checks of conformance\n",
+            NOTE,
+            "What `mendel conformance` checks ([how to](../how-to/check-conformance.md)).",
+            "Sections of REST checks are in `inference_rest.md`, those of gRPC checks in `inference_grpc.md`",
+            f"([specification]({SPECIFICATION})).\n",
+            _table(("Check", "Requirement", "What", "Section"), rows),
+        ]
+    )
 
 
 def metrics_page() -> str:

@@ -6,6 +6,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 pytest_plugins = (
+    "support.door_forms",
     "support.engines",
     "support.parts",
     "support.ports",

@@ -31,7 +31,10 @@ KEYS = {
     hashlib.sha256(secret.encode()).hexdigest(): scopes
     for secret, scopes in {"reader": ("read",), "caller": ("predict",), "root": ("admin",)}.items()
 }
-each_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
+FORMS = [(door, fast) for door in DOORS for fast in ((False, True) if door.has_fast_form else (False,))]
+each_door = pytest.mark.parametrize(
+    ("door", "fast"), FORMS, ids=[f"{door.name} {'fast' if fast else 'standard'}" for door, fast in FORMS]
+)
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ SCENARIOS = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory):
-    """Three models behind every door, for all scenarios."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[False, True], ids=["standard", "fast"])
+async def world(tmp_path_factory, request):
+    """Three models behind every door, in either form, for all scenarios."""
     directory = tmp_path_factory.mktemp("world")
     write_project(directory)
     shelf = Shelf(directory)
@@ -87,7 +90,7 @@ async def world(tmp_path_factory):
         shelf.put(name, 1)
     async with AsyncExitStack() as stack:
         kernel = await stack.enter_async_context(new_kernel(shelf))
-        world = World(kernel, shelf, await open_doors(stack, kernel, directory))
+        world = World(kernel, shelf, await open_doors(stack, kernel, directory, fast=request.param))
         await world.apply(deployed("sum"), deployed("failing"), deployed("proba"))
         yield world
 
@@ -122,7 +125,7 @@ async def test_every_door_answers_alike(clients, name: str):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@each_door
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 async def test_without_a_log_answers_say_so(clients, door):
     """Without a sink, ids are null and the answer says that it is not logged."""
     reply = await clients[door.name].predict("sum", {"records": [ROW]})
@@ -131,7 +134,7 @@ async def test_without_a_log_answers_say_so(clients, door):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@each_door
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 async def test_metadata_says_which_version_and_code_answered(clients, door):
     """The metadata of an answer names classifier, class, module, version and uuid."""
     metadata = (await clients[door.name].predict("sum", {"records": [ROW]})).body["metadata"]
@@ -224,14 +227,14 @@ async def test_a_server_without_models_is_unavailable(open_world, connect, door)
 
 
 @each_door
-async def test_what_is_in_flight_finishes_when_a_door_closes(shelf, at, make_kernel, tmp_path, door):
+async def test_what_is_in_flight_finishes_when_a_door_closes(shelf, at, make_kernel, tmp_path, *, door, fast):
     """Closing answers the running request; afterwards the port of a door without a proxy is free."""
     shelf.put("held", 1)
     async with AsyncExitStack() as proxies:
         kernel = await proxies.enter_async_context(make_kernel())
         await kernel.apply(shelf.desire(at("held")), shelf.fetch)
         async with AsyncExitStack() as servers:
-            port = await open_door(door, proxies, servers, kernel, tmp_path)
+            port = await open_door(door, proxies, servers, kernel, tmp_path, fast=fast)
             client = CLIENTS[door.name](SimpleNamespace(ports={door.name: port}))
             running = asyncio.create_task(client.predict("held", {"records": [ROW]}))
             await until_async(lambda: kernel.status().active == 1)

@@ -61,48 +61,53 @@ def listening() -> socket.socket:
 
 
 async def open_doors(
-    stack: AsyncExitStack, kernel: Kernel, directory: Path, *, classifier: Classifier | None = None
+    stack: AsyncExitStack, kernel: Kernel, directory: Path, *, classifier: Classifier | None = None, fast: bool = False
 ) -> dict[str, int]:
     """Open every door on *kernel*, with its proxy where it has one, as a server's processes do; gives the ports."""
-    return {door.name: await open_door(door, stack, stack, kernel, directory, classifier) for door in DOORS}
+    return {
+        door.name: await open_door(door, stack, stack, kernel, directory, classifier=classifier, fast=fast)
+        for door in DOORS
+    }
 
 
-async def open_door(  # noqa: PLR0917
+async def open_door(
     door: Door,
     proxies: AsyncExitStack,
     servers: AsyncExitStack,
     kernel: Kernel,
     directory: Path,
+    *,
     classifier: Classifier | None = None,
+    fast: bool = False,
 ) -> int:
     """Open one door; its proxy, if any, closes with *proxies*, and the rest with *servers*."""
     listener = listening()
     port = int(listener.getsockname()[1])
     if door.proxy is None:
-        context = DoorContext(sockets=(listener,), classifier=classifier)
+        context = DoorContext(sockets=(listener,), classifier=classifier, fast=fast)
     else:
         address = f"ipc://{directory}/{door.name}-{id(kernel)}"
         proxy = ProxyContext(listener=listener, worker_address=address, max_message_bytes=100 << 20)
         await proxies.enter_async_context(door.proxy(proxy))
-        context = DoorContext(proxy_address=address, classifier=classifier)
+        context = DoorContext(proxy_address=address, classifier=classifier, fast=fast)
     await servers.enter_async_context(door.open(kernel, context))
     return port
 
 
 @pytest.fixture
-async def open_world(shelf: Shelf, make_kernel, tmp_path: Path):
+async def open_world(shelf: Shelf, make_kernel, tmp_path: Path, fast: bool):
     """Opens a kernel with every door, as often as asked, and closes them all at the end."""
     async with AsyncExitStack() as stack:
 
         async def open_(policy: ServingPolicy | None = None, **given: Any) -> World:
             kernel = await stack.enter_async_context(make_kernel(policy, **given))
-            return World(kernel, shelf, await open_doors(stack, kernel, tmp_path))
+            return World(kernel, shelf, await open_doors(stack, kernel, tmp_path, fast=fast))
 
         yield open_
 
 
 @pytest.fixture
-async def open_project(tmp_path: Path):
+async def open_project(tmp_path: Path, fast: bool):
     """
     Opens every door on a project's classifier as it stands, with no version registered.
 
@@ -135,7 +140,7 @@ async def open_project(tmp_path: Path):
             model = unregistered_model(ModelName("model"), digest, task="classification", release_tag=None, now=clock())
             (report,) = await kernel.apply(standalone_state(model, {}), lambda _: tree)
             assert report.error is None, report.error
-            ports = await open_doors(stack, kernel, tmp_path, classifier=project.classifiers[0])
+            ports = await open_doors(stack, kernel, tmp_path, classifier=project.classifiers[0], fast=fast)
             return World(kernel, Shelf(tmp_path), ports)
 
         yield open_

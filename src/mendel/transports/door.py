@@ -137,6 +137,7 @@ class Door:
         check: Raises InvalidSettings, before any process starts, when the project configures the protocol in a way that
             is not possible.
         health_path: The path of the liveness check; None for a protocol without HTTP.
+        has_fast_form: True when ``open`` heeds ``context.fast``.
         skips: The scenarios of ``test_doors.py`` that the protocol cannot express, by name, with the reason.
     """
 
@@ -147,4 +148,5 @@ class Door:
     proxy: Callable[[ProxyContext], AbstractAsyncContextManager[object]] | None = None
     check: Callable[[Classifier], None] = _accept_anything
     health_path: str | None = None
+    has_fast_form: bool = False
     skips: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,7 @@ import zmq.asyncio
 from mendel.protos import modelops_pb2, open_inference_pb2
 from mendel.serving import ServingPolicy
 from mendel.transports.rest import application as rest_application
+from support.door_forms import both_forms
 
 DEEP = b"[" * 900 + b"]" * 900
 NAMES = ([], ["sum"], {}, True, 7, 2**70, None, "", "sum\0", "x" * 3_000, "²")
@@ -97,6 +98,7 @@ def faults():
     assert [line for line in lines if line["event"].endswith("_fault")] == []
 
 
+@both_forms
 async def test_no_body_makes_a_fault_over_rest(world, connect, faults):
     """Every route answers each with a status of the 200s or 400s, and the connection goes on."""
     http = connect("rest", world, "root").http
@@ -108,6 +110,7 @@ async def test_no_body_makes_a_fault_over_rest(world, connect, faults):
             assert answer.status_code < 500, (path, body[:300], answer.text[:300])
 
 
+@both_forms
 @pytest.mark.parametrize(
     "headers",
     [
@@ -133,6 +136,7 @@ async def test_odd_headers_are_the_callers_mistake(world, connect, faults, heade
         assert answer.status_code in {200, 400}, answer.text
 
 
+@both_forms
 async def test_a_header_sent_twice_is_refused(world, connect, faults):
     """Two keys, types or lengths in one request are a 400: a proxy and this server might each believe another."""
     http = connect("rest", world).http
@@ -141,6 +145,7 @@ async def test_a_header_sent_twice_is_refused(world, connect, faults):
         assert (answer.status_code, name in answer.json()["error"]) == (400, True)
 
 
+@both_forms
 async def test_compressed_bodies_are_read_within_the_bound(open_world, shelf, at, connect, faults):
     """Gzip and deflate are read; a bomb is 413, another encoding 415, what is cut off or not compressed so 400."""
     shelf.put("sum", 1)
@@ -189,6 +194,7 @@ async def test_a_byte_order_mark_is_skipped(world, connect):
         assert (await http.post(path, content=mark + body, headers={"content-type": kind})).status_code == 200
 
 
+@both_forms
 async def test_csv_is_read_at_invocations(world, connect):
     """Cells are what the type of their column says; a bad cell is named like one in JSON."""
     http = connect("rest", world).http
@@ -335,6 +341,7 @@ async def asked(world, sent):
         writer.close()
 
 
+@both_forms
 async def test_connections_that_take_too_much_are_ended(open_world, shelf, at, faults):
     """Headers, trailers and bodies that are too large or too slow get a status or end, and others are answered."""
     shelf.put("sum", 1)
@@ -347,6 +354,7 @@ async def test_connections_that_take_too_much_are_ended(open_world, shelf, at, f
         assert bool(answer) == bool(expected), name
 
 
+@both_forms
 async def test_connections_and_bodies_in_memory_are_limited(open_world, shelf, at, connect):
     """A new connection takes the place of an idle one; large bodies beyond the limit get 429, small ones an answer."""
     shelf.put("sum", 1)

@@ -15,6 +15,7 @@ from mendel.serving import InferenceCall, Records
 from mendel.transports.rest.application import ROUTES
 from mendel.transports.rest.rest_policy import RestPolicy
 from mendel.transports.rest.route_table import routes_for
+from support.door_forms import both_forms
 from support.doors import DOOR_NAMES
 
 SUM = """
@@ -255,6 +256,7 @@ async def test_the_title_stands_in_the_documentation(open_project, http):
     assert "<title>model</title>" in (await http(world, "GET", "/docs")).text
 
 
+@both_forms
 @pytest.mark.parametrize("on", [True, False])
 async def test_correlation_ids_are_returned_or_there_are_none(open_project, http, connect, on):
     """observability.correlation_ids: the caller's id comes back and a missing one is made; off, neither."""
@@ -286,6 +288,7 @@ CORS = "server: {cors: {allow_origins: [https://a.example], allow_methods: [GET,
 ORIGIN = {"origin": "https://a.example"}
 
 
+@both_forms
 async def test_cors_is_off_by_default(open_project, http):
     """Without origins, nothing is said about other origins, and a preflight is a method that is not there."""
     world = await open_project(SUM)
@@ -294,6 +297,7 @@ async def test_cors_is_off_by_default(open_project, http):
     assert (await http(world, "OPTIONS", "/predict", headers=ORIGIN)).status_code == 405
 
 
+@both_forms
 async def test_cors_lets_the_named_origins_in(open_project, http):
     """A simple request and a preflight of an allowed origin say so; of another they do not; errors carry it, too."""
     world = await open_project(SUM, f"{CORS}allow_credentials: true}}}}")
@@ -312,6 +316,7 @@ async def test_cors_lets_the_named_origins_in(open_project, http):
     assert preflight.headers["access-control-allow-headers"] == "x-api-key"
 
 
+@both_forms
 @pytest.mark.parametrize(
     "change",
     [
@@ -329,6 +334,7 @@ async def test_cors_refuses_preflights_of_what_is_not_allowed(open_project, http
     assert "access-control-allow-origin" not in refused.headers
 
 
+@both_forms
 async def test_cors_never_gives_credentials_to_everybody(open_project, http):
     """With ``*`` anybody may ask, and nobody with credentials."""
     world = await open_project(SUM, 'server: {cors: {allow_origins: ["*"], allow_credentials: true}}')
@@ -341,6 +347,7 @@ async def test_cors_never_gives_credentials_to_everybody(open_project, http):
         assert "access-control-allow-credentials" not in answer.headers
 
 
+@both_forms
 async def test_the_body_of_a_fault_is_still_an_error(open_project, http):
     """Whatever the response format, a model that raises is a 500 with its reason."""
     code = "class Model:\n    def predict(self, X):\n        raise ValueError('odd')"

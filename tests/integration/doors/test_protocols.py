@@ -23,6 +23,7 @@ from mendel.transports.grpc import server as grpc_server
 from mendel.transports.rest import application as rest_application
 from mendel.transports.zmq import message_types as zmq_messages
 from mendel.values import Scope
+from support.door_forms import both_forms
 from support.doors import DOOR_NAMES
 
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
@@ -51,6 +52,7 @@ def http(world, connect):
     return connect("rest", world).http
 
 
+@both_forms
 async def test_v2_over_http(world, http):
     """One matrix, or a tensor per feature, flat or nested, gets the same outputs; the version may be named."""
     flat = {"name": "x", "shape": [2, 3], "datatype": "FP64", "data": [1, 2, 3, 4, 5, 6]}
@@ -67,6 +69,7 @@ async def test_v2_over_http(world, http):
             assert len(document["parameters"]["prediction_ids"]) == 2
 
 
+@both_forms
 async def test_v2_outputs_can_be_chosen(http):
     """Only the outputs asked for are given; an unknown one is refused."""
     body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
@@ -81,6 +84,7 @@ async def test_v2_outputs_can_be_chosen(http):
     assert response.status_code == 400
 
 
+@both_forms
 async def test_binary_tensors_go_both_ways(http):
     """Inputs after the JSON and outputs after the JSON carry the same numbers as JSON would."""
     raw = np.array([[1, 2, 3], [4, 5, 6]], dtype="<f4").tobytes()
@@ -118,6 +122,7 @@ async def test_bad_v2_bodies_are_refused(http, body, names):
     assert names in response.json()["error"]
 
 
+@both_forms
 async def test_v2_metadata(http, world, connect):
     """Metadata names inputs and outputs, over HTTP and gRPC alike."""
     document = (await http.get("/v2/models/sum")).json()
@@ -271,6 +276,7 @@ def test_every_grpc_method_that_is_served_is_listed():
             assert {f"/{service.full_name}/{method.name}" for method in service.methods} <= listed
 
 
+@both_forms
 async def test_status_and_metrics_need_a_reader(world, connect):
     """/status, /metrics and the index are for keys with read."""
     for path in ("/status", "/metrics", "/v2/repository/index"):
@@ -281,6 +287,7 @@ async def test_status_and_metrics_need_a_reader(world, connect):
     assert (await connect("rest", world).http.get("/status", headers=header)).json()["models"][0]["model"] == "proba"
 
 
+@both_forms
 async def test_labels_are_spooled_like_predictions(world, connect, spool):
     """A label posted to a server is in its spool; without a key it is refused."""
     body = {"prediction_id": "0190a8c0-0000-7000-8000-000000000000", "true_label": 1, "label_source": "desk"}
@@ -349,6 +356,7 @@ async def test_docs_and_openapi_list_every_route(http):
     assert "openapi.json" in (await http.get("/docs")).text
 
 
+@both_forms
 async def test_unknown_paths_and_methods(http):
     """An unknown path is 404, a known one under another method 405 with Allow."""
     assert (await http.get("/nothing")).status_code == 404
@@ -357,6 +365,7 @@ async def test_unknown_paths_and_methods(http):
     assert response.headers["allow"] == "POST"
 
 
+@both_forms
 async def test_correlation_ids_come_back(http):
     """X-Request-ID wins, then the trace of traceparent; nonsense is replaced."""
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -369,6 +378,7 @@ async def test_correlation_ids_come_back(http):
     assert len(made) == 32
 
 
+@both_forms
 async def test_a_client_that_goes_away_harms_nobody(world, http):
     """A connection closed in the middle of a body leaves the server well."""
     _, writer = await asyncio.open_connection("127.0.0.1", world.ports["rest"])

@@ -40,7 +40,7 @@ OTHER_LABELS = {
     "com.mendel.untracked",
 }
 WRITTEN = ["images.md"]
-PAGES = ["cli.md", "errors.md", "events.md", "http.md", "metrics.md", "policies.md", "settings.md"]
+PAGES = ["cli.md", "conformance.md", "errors.md", "events.md", "http.md", "metrics.md", "policies.md", "settings.md"]
 
 
 @pytest.fixture(scope="module")

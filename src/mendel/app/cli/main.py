@@ -156,6 +156,7 @@ SECTIONS = (
             ),
             Noun("sign", "Sign a model directory.", (Verb("model", "prove:sign_model"),)),
             Verb("verify-model", "prove:verify_model"),
+            Verb("conformance", "conformance:check_server"),
         ),
     ),
     Section(

@@ -1,9 +1,9 @@
-"""The ASGI application of the REST server: find the route, authorise, answer, and count requests."""
+"""The REST application: find the route, check the key, answer, and count requests; for both forms of the server."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable
 from uuid import uuid4
 
 import structlog
@@ -13,18 +13,12 @@ from mendel.projects import Classifier
 from mendel.resilience import fault_of
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
+from mendel.transports.rest.cors import CrossOrigin
 from mendel.transports.rest.errors import error_response
-from mendel.transports.rest.http_messages import (
-    BodyMemory,
-    Receive,
-    Request,
-    Response,
-    Send,
-    json_response,
-    repeated_header,
-)
+from mendel.transports.rest.http_messages import BodyMemory, Request, Response, json_response
 from mendel.transports.rest.log_routes import MONITORING_ROUTES
 from mendel.transports.rest.plain_routes import PLAIN_ROUTES
+from mendel.transports.rest.prediction_endpoint import PredictionEndpoint
 from mendel.transports.rest.rest_policy import RestPolicy
 from mendel.transports.rest.route_table import RestContext, Route, RouteTable, routes_for
 from mendel.transports.rest.server_info import ABOUT_ROUTES
@@ -39,7 +33,11 @@ _log = structlog.get_logger("mendel.rest")
 
 class RestApplication:
     """
-    The ASGI application of the REST server.
+    Answers the requests of one worker.
+
+    The steps of an answer are methods of their own, because a fast server takes them for many requests at once:
+    :meth:`find`, :meth:`authorize`, the endpoint, :meth:`failure` in the place of an error; :meth:`granted` and
+    :meth:`count` follow for every answer.
 
     Args:
         statistics: Fetches prediction statistics from the hub; None answers ``/monitoring/stats`` with 503.
@@ -49,69 +47,88 @@ class RestApplication:
     """
 
     def __init__(self, kernel: Kernel, *, statistics: Statistics | None = None, policy: RestPolicy) -> None:
-        self._kernel = kernel
-        self._policy = policy
-        self._bodies = BodyMemory(limit_bytes=_BODIES_IN_MEMORY * kernel.policy.max_body_bytes)
+        self.kernel = kernel
+        self.bodies = BodyMemory(limit_bytes=_BODIES_IN_MEMORY * kernel.policy.max_body_bytes)
+        self._log_requests = policy.log_requests
+        self._cors = CrossOrigin(policy.cors) if policy.cors.allow_origins else None
         self._table = RouteTable(routes_for(policy, ROUTES))
-        self._context = RestContext(kernel=kernel, routes=self._table.routes, policy=policy, statistics=statistics)
+        self.context = RestContext(kernel=kernel, routes=self._table.routes, policy=policy, statistics=statistics)
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            raise ValueError(f"The REST server does not support the ASGI protocol {scope['type']!r}.")
-        began = self._kernel.steady()
-        request = Request(
-            method=scope["method"],
-            path=scope["path"],
-            headers=dict(scope["headers"]),
-            receive=receive,
-            bodies=self._bodies,
-            body_timeout=self._kernel.policy.body_timeout,
-            query_string=scope["query_string"],
-        )
-        request.correlation_id = self._kernel.correlation_id(
-            request.header(b"x-request-id"), request.header(b"traceparent")
-        )
-        try:
-            pattern, response = await self._supervised(request, scope["headers"])
-        finally:
-            request.release_body()
-        await response.send(send, request.correlation_id)
-        took = self._kernel.steady() - began
-        self._kernel.answered(request.method, pattern, str(response.status), request.model, took)
-        if self._policy.log_requests:
-            _log.debug(
-                "request",
-                method=request.method,
-                route=pattern,
-                status=response.status,
-                ms=round(took * 1000, 3),
-                correlation_id=request.correlation_id or None,
-            )
+    def correlation_id(self, request: Request) -> str:
+        """Give the correlation id of *request*: the caller's, or a new one; empty when there are none."""
+        return self.kernel.correlation_id(request.header(b"x-request-id"), request.header(b"traceparent"))
 
-    async def _supervised(self, request: Request, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, Response]:
-        """Answer a request; an unexpected exception gives 500, and the log records its location and correlation id."""
-        pattern = ""
+    def preflight(self, request: Request) -> Response | None:
+        """Give the response to a preflight request of the CORS protocol; None for any other request."""
+        return None if self._cors is None else self._cors.preflight(request)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer *request*, which is no preflight; an unexpected exception gives 500."""
         try:
-            if len(headers) != len(request.headers) and (repeated := repeated_header(headers)):
-                raise InvalidRequest(f"The request has the header {repeated} twice.", remedy="Send it once.")  # noqa: TRY301
-            method = "GET" if request.method == "HEAD" else request.method
-            found = self._table.find(method, request.path)
-            if found is None:
-                return "", self._no_route(request)
-            pattern, request.params = found.route.pattern, found.params
-            self._kernel.authorize(request.credential, found.route.scope, remedy=_SEND_KEY)
-            return pattern, await found.route.endpoint(self._context, request)
-        except MendelError as error:
-            return pattern, error_response(error)
+            missing = self.find(request)
+            if missing is not None:
+                return missing
+            self.authorize(request)
+            assert request.route is not None  # noqa: S101 - found above
+            return await request.route.endpoint(self.context, request)
         except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one request and not the server
-            fault = fault_of(error)
-            request.correlation_id = request.correlation_id or uuid4().hex
-            _log.error(
-                "rest_fault", route=pattern, fault=fault.kind, at=fault.at, correlation_id=request.correlation_id
-            )
-            text = f"Internal error; search the server's log for {request.correlation_id}."
-            return pattern, json_response({"error": text}, status=500)
+            return self.failure(request, error)
+
+    def find(self, request: Request) -> Response | None:
+        """
+        Set the route of *request*; gives the response 404 or 405 where no route fits.
+
+        Raises:
+            InvalidRequest: The request has a header twice that it may have only once.
+        """
+        if request.repeated is not None:
+            raise InvalidRequest(f"The request has the header {request.repeated} twice.", remedy="Send it once.")
+        found = self._table.find("GET" if request.method == "HEAD" else request.method, request.path)
+        if found is None:
+            return self._no_route(request)
+        request.route, request.params = found.route, found.params
+        if isinstance(found.route.endpoint, PredictionEndpoint):
+            request.model = found.params.get("classifier", found.params.get("name"))
+        return None
+
+    def authorize(self, request: Request) -> None:
+        """Raise Unauthenticated or Forbidden unless the API key of *request* may call its route."""
+        assert request.route is not None  # noqa: S101 - callers find the route first
+        self.kernel.authorize(request.credential, request.route.scope, remedy=_SEND_KEY)
+
+    def failure(self, request: Request, error: Exception) -> Response:
+        """Build the response for *error*; an unexpected one is logged with its location and the correlation id."""
+        if isinstance(error, MendelError):
+            return error_response(error)
+        fault = fault_of(error)
+        request.correlation_id = request.correlation_id or uuid4().hex
+        _log.error(
+            "rest_fault", route=request.pattern, fault=fault.kind, at=fault.at, correlation_id=request.correlation_id
+        )
+        text = f"Internal error; search the server's log for {request.correlation_id}."
+        return json_response({"error": text}, status=500)
+
+    def granted(self, request: Request, response: Response) -> Response:
+        """Give *response* with the CORS headers for the origin of *request*."""
+        return response if self._cors is None else self._cors.granted(request, response)
+
+    def count(self, answered: Iterable[tuple[Request, int]]) -> None:
+        """Count requests, which were answered with these statuses just now, in the metrics."""
+        now = self.kernel.steady()
+        seconds: defaultdict[tuple[str, str, int, str | None], list[float]] = defaultdict(list)
+        for request, status in answered:
+            seconds[request.method, request.pattern, status, request.model].append(now - request.began)
+            if self._log_requests:
+                _log.debug(
+                    "request",
+                    method=request.method,
+                    route=request.pattern,
+                    status=status,
+                    ms=round((now - request.began) * 1000, 3),
+                    correlation_id=request.correlation_id or None,
+                )
+        for (method, pattern, status, model), times in seconds.items():
+            self.kernel.answered_many(method, pattern, str(status), model, times)
 
     def _no_route(self, request: Request) -> Response:
         methods = self._table.methods(request.path)

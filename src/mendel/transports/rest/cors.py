@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import replace
 
 from mendel.projects import Cors
-from mendel.transports.rest.http_messages import Headers, Message, Receive, Response, Send, json_response
+from mendel.transports.rest.http_messages import Headers, Request, Response, json_response
 
-Asgi = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 _METHODS = "GET, HEAD, OPTIONS, POST"
 _EXPOSED = (b"access-control-expose-headers", b"retry-after, x-request-id")
 _MAX_AGE_S = b"600"
@@ -17,38 +15,30 @@ _ANY = "*"
 
 class CrossOrigin:
     """
-    Adds CORS headers to the answers of *app*, so that web pages of the allowed origins can read them.
+    Answers preflight requests, and adds CORS headers to answers, so that pages of the allowed origins can read them.
 
-    Requests without the header ``Origin`` are passed on unchanged. For an origin that is not allowed, a preflight is
-    refused with 400, and other answers lack the CORS headers. With the origin ``*``, credentials are not allowed.
+    Requests without the header ``Origin`` get none. For an origin that is not allowed, a preflight is refused with 400,
+    and other answers lack the CORS headers. With the origin ``*``, credentials are not allowed.
     """
 
-    def __init__(self, app: Asgi, cors: Cors) -> None:
-        self._app, self._cors = app, cors
+    def __init__(self, cors: Cors) -> None:
+        self._cors = cors
         self._anybody = _ANY in cors.allow_origins
         self._credentials = cors.allow_credentials and not self._anybody
         self._methods = _METHODS if _ANY in cors.allow_methods else ", ".join(cors.allow_methods)
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer a preflight request, or let *app* answer and add the CORS headers."""
-        headers = dict(scope["headers"])
-        origin = headers.get(b"origin")
-        if origin is None:
-            await self._app(scope, receive, send)
-            return
-        wanted = headers.get(b"access-control-request-method")
-        if scope["method"] == "OPTIONS" and wanted is not None:
-            asked = headers.get(b"access-control-request-headers", b"")
-            await self._preflight(origin, wanted.decode("latin-1"), asked.decode("latin-1")).send(send, "")
-            return
-        more = self._grant(origin)
+    def preflight(self, request: Request) -> Response | None:
+        """Give the response to a preflight request; None for any other request."""
+        origin, wanted = request.headers.get(b"origin"), request.headers.get(b"access-control-request-method")
+        if request.method != "OPTIONS" or origin is None or wanted is None:
+            return None
+        asked = request.headers.get(b"access-control-request-headers", b"")
+        return self._preflight(origin, wanted.decode("latin-1"), asked.decode("latin-1"))
 
-        async def send_granted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *more]
-            await send(message)
-
-        await self._app(scope, receive, send_granted)
+    def granted(self, request: Request, response: Response) -> Response:
+        """Give *response* with the CORS headers for the origin of *request*."""
+        origin = request.headers.get(b"origin")
+        return response if origin is None else replace(response, headers=(*response.headers, *self._grant(origin)))
 
     def _allowed(self, origin: bytes) -> bool:
         return self._anybody or origin.decode("latin-1") in self._cors.allow_origins

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 def _open(kernel: Kernel, context: DoorContext) -> AbstractAsyncContextManager[object]:
+    from mendel.transports.rest.fast_server import FastRestServer  # noqa: PLC0415
     from mendel.transports.rest.rest_policy import RestPolicy  # noqa: PLC0415
     from mendel.transports.rest.server import RestServer  # noqa: PLC0415
 
     policy = RestPolicy.of(context.classifier, log_requests=context.log_requests)
-    return RestServer(kernel, sockets=context.sockets, statistics=context.statistics, policy=policy)
+    server = FastRestServer if context.fast else RestServer
+    return server(kernel, sockets=context.sockets, statistics=context.statistics, policy=policy)
 
 
 def _check(classifier: Classifier) -> None:
@@ -33,4 +35,5 @@ REST: Final = Door(
     open=_open,
     check=_check,
     health_path="/healthz",
+    has_fast_form=True,
 )

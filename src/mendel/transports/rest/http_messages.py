@@ -1,33 +1,35 @@
-"""HTTP requests and responses of the REST server."""
+"""HTTP requests and responses of the REST server, independent of the form in which they arrive."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
 
-from mendel.errors import DeadlineExceeded, InvalidRequest, Overloaded, TooLarge
+from mendel.errors import DeadlineExceeded, Overloaded, TooLarge
 from mendel.transports.rest.content_encoding import decompressed, encoding_of
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+if TYPE_CHECKING:
+    from mendel.transports.rest.route_table import Route
+
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON = b"application/json"
+SMALL_BYTES = 1 << 16
+"""Bodies up to this size do not count in :class:`BodyMemory`."""
 _MOST_DIGITS = 18
-_SMALL_BYTES = 1 << 16
 _SOON = timedelta(seconds=1)
-_SINGLE = frozenset(
+SINGLE = frozenset(
     {
         *(b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length"),
         *(b"inference-header-content-length", b"x-request-id", b"traceparent", b"x-routing-key", b"x-event-time"),
     }
 )
+"""The headers that a request may have only once."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,25 +45,28 @@ class BodyMemory:
     used_bytes: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Request:
     """
     One HTTP request; the body is read when :meth:`body` is called.
 
     Attributes:
+        bodies: The memory in which the body counts until :meth:`release_body`.
+        began: When the request began, in seconds of the kernel's monotonic clock.
+        repeated: The header that the request has twice but may have only once; None without such a header.
+        route: The route of the request; None until the route is known.
         params: The path segments that matched the placeholders of the route's pattern, by name.
         model: The model's name, which the endpoint sets for the metrics; None until then.
-        bodies: The memory in which :meth:`body` counts the body until :meth:`release_body`.
-        body_timeout: The time in which the whole body must arrive.
     """
 
     method: str
     path: str
     headers: Mapping[bytes, bytes]
-    receive: Receive
     bodies: BodyMemory
-    body_timeout: timedelta
+    began: float
     query_string: bytes = b""
+    repeated: str | None = None
+    route: Route | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str = ""
     model: str | None = None
@@ -90,6 +95,16 @@ class Request:
         """The media type of the body, without parameters; empty without the header ``Content-Type``."""
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
 
+    @property
+    def pattern(self) -> str:
+        """The pattern of the route, for the metrics; empty without a route."""
+        return "" if self.route is None else self.route.pattern
+
+    @property
+    def gone(self) -> bool:
+        """True once nobody waits for the answer any more."""
+        return False
+
     async def body(self, limit: int) -> bytes:
         """
         Read the whole body.
@@ -99,49 +114,49 @@ class Request:
             UnsupportedContent: The body is compressed in another way than gzip and deflate.
             InvalidRequest: The caller disconnected before the end of the body, or the compressed data are damaged.
             Overloaded: The bodies of too many requests are in memory.
-            DeadlineExceeded: The body did not arrive within ``body_timeout``.
+            DeadlineExceeded: The body did not arrive within ``serving.body_timeout``.
+        """
+        encoding = self.announced_encoding(limit)
+        body = await self._received(limit)
+        if encoding is not None:
+            body = await asyncio.to_thread(decompressed, body, encoding, limit)
+            self.hold_body(len(body))
+        return body
+
+    def announced_encoding(self, limit: int) -> str | None:
+        """
+        Give the encoding of the body, ``gzip`` or ``deflate``; None means an uncompressed body.
+
+        Raises:
+            TooLarge: The header ``Content-Length`` announces more than *limit* bytes.
+            UnsupportedContent: The encoding is another.
         """
         announced = decimal(self.header(b"content-length") or "0")
         if announced is None or announced > limit:
-            raise _too_large(limit)
-        encoding = encoding_of(self.header(b"content-encoding"))
-        try:
-            async with asyncio.timeout(self.body_timeout.total_seconds()):
-                body = await self._received(limit)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The request body did not arrive within {self.body_timeout.total_seconds():g} s."
-            ) from None
-        if encoding is not None:
-            body = await asyncio.to_thread(decompressed, body, encoding, limit)
-            self._hold(len(body))
-        return body
+            raise too_large(limit)
+        return encoding_of(self.header(b"content-encoding"))
 
-    def release_body(self) -> None:
-        """Count the body no more, because the request was answered."""
-        self.bodies.used_bytes -= self._held_bytes
-        self._held_bytes = 0
+    async def _received(self, limit: int) -> bytes:
+        """Give the body as the caller sent it."""
+        raise NotImplementedError
 
-    def _hold(self, size: int) -> None:
-        """Count a body of *size* bytes."""
-        more = 0 if size <= _SMALL_BYTES else size - self._held_bytes
+    def hold_body(self, size: int) -> None:
+        """
+        Count a body of *size* bytes.
+
+        Raises:
+            Overloaded: The bodies of too many requests are in memory.
+        """
+        more = 0 if size <= SMALL_BYTES else size - self._held_bytes
         if more > 0 and self.bodies.used_bytes + more > self.bodies.limit_bytes:
             raise Overloaded("The server is reading too many large request bodies.", retry_after=_SOON)
         self._held_bytes += more
         self.bodies.used_bytes += more
 
-    async def _received(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while (message := await self.receive())["type"] == "http.request":
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise _too_large(limit)
-            self._hold(size)
-            if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-        raise InvalidRequest("The caller closed the connection before the request body was complete.")
+    def release_body(self) -> None:
+        """Count the body no more, because the request was answered."""
+        self.bodies.used_bytes -= self._held_bytes
+        self._held_bytes = 0
 
 
 def decimal(text: str) -> int | None:
@@ -158,14 +173,20 @@ def repeated_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Give the name of the first header that occurs twice but may occur only once; None without such a header."""
     seen = set()
     for name, _ in headers:
-        if name in seen and name in _SINGLE:
+        if name in seen and name in SINGLE:
             return name.decode("latin-1")
         seen.add(name)
     return None
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
+    """Build the error for a request body of more than *limit* bytes."""
     return TooLarge(f"The request body has more than {limit} bytes.", remedy="Send fewer rows per request.")
+
+
+def late_body(seconds: float) -> DeadlineExceeded:
+    """Build the error for a request body that did not arrive within *seconds*."""
+    return DeadlineExceeded(f"The request body did not arrive within {seconds:g} s.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,18 +197,6 @@ class Response:
     body: bytes = b""
     content_type: bytes = JSON
     headers: Headers = ()
-
-    async def send(self, send: Send, correlation_id: str) -> None:
-        """Send the response with the header ``X-Request-ID``; an empty *correlation_id* sends no such header."""
-        headers = [
-            (b"content-type", self.content_type),
-            (b"content-length", b"%d" % len(self.body)),
-            *self.headers,
-        ]
-        if correlation_id:
-            headers.append((b"x-request-id", correlation_id.encode()))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
 
 
 def json_response(document: Any, *, status: int = 200, headers: Headers = ()) -> Response:

@@ -14,6 +14,8 @@ from mendel.transports.rest.rest_policy import RestPolicy
 from mendel.values import Scope
 
 METRICS_PATH = "/metrics"
+_MOST_KNOWN, _KNOWN_CHARACTERS = 1_000, 200
+"""So many paths, and none longer than this, are kept with their routes after the first request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,20 @@ class RouteTable:
         for route in self.routes:
             if "{" in route.pattern:
                 self._open[route.method, len(route.segments)].append(route)
+        self._known: dict[tuple[str, str], RouteMatch] = {}
 
     def find(self, method: str, path: str) -> RouteMatch | None:
         """Find the route for *method* and *path*; None without a route."""
-        found = self._fixed.get((method, path))
-        if found is not None:
-            return found
+        found = self._fixed.get((method, path)) or self._known.get((method, path))
+        if found is None:
+            found = self._search(method, path)
+            if found is not None and len(path) <= _KNOWN_CHARACTERS:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[method, path] = found
+        return found
+
+    def _search(self, method: str, path: str) -> RouteMatch | None:
         parts = path.split("/")[1:]
         for route in self._open.get((method, len(parts)), ()):
             params = _matched(route.segments, parts)

@@ -1,4 +1,4 @@
-"""Run the REST application with uvicorn on sockets that the supervisor process opened."""
+"""Run the REST application with uvicorn (``serving.doors: standard``), on sockets of the supervisor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import uvicorn
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
 from mendel.transports.rest.application import RestApplication
-from mendel.transports.rest.connection_limits import SWEEP_EVERY_S, ConnectionLimits, LimitedProtocol
-from mendel.transports.rest.cors import CrossOrigin
+from mendel.transports.rest.asgi import AsgiApplication
+from mendel.transports.rest.connection_limits import FIRST_REQUEST_S, SWEEP_EVERY_S, ConnectionLimits
+from mendel.transports.rest.limited_protocol import LimitedProtocol
 from mendel.transports.rest.rest_policy import RestPolicy
-
-_FIRST_REQUEST_S = 0.2
 
 
 class _Uvicorn(uvicorn.Server):
@@ -33,7 +32,7 @@ class _Uvicorn(uvicorn.Server):
         """Close idle connections later than uvicorn does, because their first request may be in transit."""
         for server in self.servers:
             server.close()
-        await asyncio.sleep(_FIRST_REQUEST_S)
+        await asyncio.sleep(FIRST_REQUEST_S)
         await super().shutdown(sockets)
 
 
@@ -60,7 +59,7 @@ class RestServer:
         application = RestApplication(kernel, statistics=statistics, policy=policy)
         limits = ConnectionLimits.of(kernel.policy)
         config = uvicorn.Config(
-            CrossOrigin(application, policy.cors) if policy.cors.allow_origins else application,
+            AsgiApplication(application),
             loop="none",
             http=functools.partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
             ws="none",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from mendel.errors import InvalidRequest, NotReady
 from mendel.serving import (
+    InferenceAnswer,
     InferenceCall,
     Kernel,
     TensorSpec,
@@ -18,8 +20,9 @@ from mendel.serving import (
 )
 from mendel.transports.rest.errors import retry_after
 from mendel.transports.rest.http_messages import Request, Response, json_response
+from mendel.transports.rest.prediction_endpoint import Asked, PredictionEndpoint
 from mendel.transports.rest.route_table import RestContext, Route
-from mendel.transports.rest.v2_bodies import HEADER_LENGTH, read_request, write_response
+from mendel.transports.rest.v2_bodies import HEADER_LENGTH, V2Request, read_request, write_response
 from mendel.values import ModelName, Scope
 
 
@@ -95,10 +98,8 @@ async def model_metadata(context: RestContext, request: Request) -> Response:
     return json_response(metadata)
 
 
-async def infer(context: RestContext, request: Request) -> Response:
+def infer(_: RestContext, request: Request, body: bytes) -> Asked:
     """Predict the rows in the tensors of the body."""
-    request.model = request.params["name"]
-    body = await request.body(context.kernel.policy.max_body_bytes)
     asked = read_request(body, request.header(HEADER_LENGTH))
     call = InferenceCall(
         model=request.model,
@@ -108,8 +109,12 @@ async def infer(context: RestContext, request: Request) -> Response:
         correlation_id=request.correlation_id,
         key=request.header(b"x-routing-key") or asked.key,
         event_time=asked.event_time,
+        caller=request,
     )
-    answer = await context.kernel.infer(call)
+    return call, partial(_answer, asked=asked)
+
+
+def _answer(answer: InferenceAnswer, *, asked: V2Request) -> Response:
     return write_response(answer, asked, output_tensors(answer, tuple(asked.outputs)))
 
 
@@ -169,10 +174,15 @@ V2_ROUTES = (
     Route(method="GET", pattern="/v2/health/ready", scope=None, endpoint=ready),
     Route(method="GET", pattern="/v2/models/{name}", scope=Scope.PREDICT, endpoint=model_metadata),
     Route(method="GET", pattern="/v2/models/{name}/ready", scope=None, endpoint=model_ready),
-    Route(method="POST", pattern="/v2/models/{name}/infer", scope=Scope.PREDICT, endpoint=infer),
+    Route(method="POST", pattern="/v2/models/{name}/infer", scope=Scope.PREDICT, endpoint=PredictionEndpoint(infer)),
     Route(method="GET", pattern="/v2/models/{name}/versions/{version}", scope=Scope.PREDICT, endpoint=model_metadata),
     Route(method="GET", pattern="/v2/models/{name}/versions/{version}/ready", scope=None, endpoint=model_ready),
-    Route(method="POST", pattern="/v2/models/{name}/versions/{version}/infer", scope=Scope.PREDICT, endpoint=infer),
+    Route(
+        method="POST",
+        pattern="/v2/models/{name}/versions/{version}/infer",
+        scope=Scope.PREDICT,
+        endpoint=PredictionEndpoint(infer),
+    ),
     Route(method="POST", pattern="/v2/repository/index", scope=Scope.READ, endpoint=repository_index),
     Route(method="GET", pattern="/v2/repository/index", scope=Scope.READ, endpoint=repository_index),
     Route(method="POST", pattern="/v2/repository/models/{name}/load", scope=Scope.DEPLOY, endpoint=repository_load),

@@ -1,0 +1,230 @@
+"""HTTP/1.1 at the REST port, byte for byte: order, pieces, half-closed and unread connections, in both forms."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mendel.serving import ServingPolicy
+from mendel.transports.rest.door import REST
+from support.door_forms import both_forms
+from support.doors import open_door
+from support.http_bytes import Connection, request
+from support.waiting import until_async
+
+ROW = b'{"instances": [[1, 2, 3]]}'
+SUM, HELD = "/v1/sum/predict", "/v1/held/predict"
+CHUNKED = b"POST /v1/sum/predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+
+
+@pytest.fixture
+async def world(open_world, shelf, at):
+    shelf.put("sum", 1)
+    shelf.put("held", 1)
+    opened = await open_world()
+    await opened.apply(at("sum"), at("held"))
+    return opened
+
+
+@pytest.fixture
+async def connection(world):
+    opened = await Connection.to(world.ports["rest"])
+    yield opened
+    await opened.close()
+
+
+def predictions(answer):
+    return json.loads(answer.body)["predictions"]
+
+
+@both_forms
+async def test_answers_come_in_the_order_of_the_requests(world, connection, shelf):
+    """A quick request behind a slow one on the same connection is answered after the slow one."""
+    await connection.send(request(HELD, ROW) + request(SUM, b'{"instances": [[4, 5, 6]]}') + request("/healthz"))
+    await until_async(lambda: world.kernel.status().active == 1)
+    shelf.let_go()
+    first, second, third = [await connection.answer() for _ in range(3)]
+    assert (predictions(first), predictions(second), third.status) == ([6.0], [15.0], 405)
+
+
+@both_forms
+async def test_many_pipelined_requests_are_all_answered_in_order(connection):
+    """Hundreds of requests in one write, predictions and others, are answered one by one."""
+    paths = [
+        (SUM, ROW, "POST"),
+        ("/healthz", b"", "GET"),
+        ("/nothing", b"", "GET"),
+        ("/v1/nobody/predict", ROW, "POST"),
+    ]
+    sent = [
+        request(path, body, method=method, headers=[f"x-request-id: {place}"])
+        for place, (path, body, method) in enumerate(paths * 100)
+    ]
+    sending = asyncio.create_task(connection.send(b"".join(sent)))
+    for place in range(len(sent)):
+        answer = await connection.answer()
+        assert (answer.headers["x-request-id"], answer.status) == (str(place), (200, 200, 404, 404)[place % 4])
+    await sending
+
+
+@both_forms
+async def test_a_body_is_asked_for_when_the_caller_waits_for_it(world, shelf, at, connection):
+    """``Expect: 100-continue`` gets 100 before the body, and a refusal instead where the key is wrong."""
+    await connection.send(request(SUM, headers=["expect: 100-continue", f"content-length: {len(ROW)}"]))
+    assert (await connection.answer()).status == 100
+    await connection.send(ROW)
+    assert predictions(await connection.answer()) == [6.0]
+    await world.apply(at("sum"), at("held"), keys={"0" * 64: ("predict",)})
+    await connection.send(request(SUM, headers=["expect: 100-continue", f"content-length: {len(ROW)}"]))
+    assert (await connection.answer()).status == 401
+
+
+@both_forms
+async def test_trailers_are_no_headers(connection):
+    """Headers behind a chunked body count for neither this request nor the next."""
+    trailed = CHUNKED + b"\r\n%x\r\n%b\r\n0\r\nx-event-time: never\r\nx-request-id: smuggled\r\n\r\n" % (len(ROW), ROW)
+    await connection.send(trailed + request(SUM, ROW, headers=["x-a: b"]))
+    for _ in range(2):
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["x-request-id"] == "smuggled") == (200, False)
+
+
+@both_forms
+async def test_head_has_no_body_and_old_callers_are_closed(world):
+    """HEAD gets the headers of GET; HTTP/1.0 and ``Connection: close`` get one answer, and the end."""
+    connection = await Connection.to(world.ports["rest"])
+    await connection.send(request("/healthz", method="HEAD") + request("/healthz", method="GET"))
+    head, get = await connection.answer(to="HEAD"), await connection.answer()
+    assert (head.status, head.headers["content-length"]) == (200, str(len(get.body)))
+    await connection.close()
+    for sent in (
+        b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+        request("/healthz", method="GET", headers=["connection: close"]) + request("/healthz", method="GET"),
+    ):
+        connection = await Connection.to(world.ports["rest"])
+        await connection.send(sent)
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"], await connection.rest()) == (200, "close", b"")
+        await connection.close()
+
+
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+MALFORMED = {
+    "length and chunks": CHUNKED + b"content-length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "two lengths": request(SUM, ROW, headers=["content-length: 3"]),
+    "a length with a sign": request(SUM, headers=["content-length: +3"]) + b"abc",
+    "another coding behind chunked": CHUNKED.replace(b"chunked", b"chunked, identity") + b"\r\n0\r\n\r\n",
+    "a strange coding": CHUNKED.replace(b"chunked", b"xchunked") + b"\r\n0\r\n\r\n",
+    "chunked twice": CHUNKED + b"transfer-encoding: identity\r\n\r\n0\r\n\r\n",
+    "a folded header": request(SUM, headers=["x-a: b", " c: d"]),
+    "a space before the colon": request(SUM, headers=["content-length : 3"]) + b"abc",
+    "a header without a colon": request(SUM, headers=["nonsense"]),
+    "a NUL": request(SUM, headers=["x-a: b\0c"]),
+    "a bare CR": request(SUM, headers=["x-a: b\rc: d"]),
+    "a bare LF": b"POST /v1/sum/predict HTTP/1.1\nhost: x\n\n" + SMUGGLED,
+    "a chunk length of nonsense": CHUNKED + b"\r\nxyz\r\n",
+    "a chunk longer than it says": CHUNKED + b"\r\n1\r\n{}\r\n0\r\n\r\n",
+    "a method of nonsense": b"GETS / HTTP/1.1\r\n\r\n",
+    "another protocol": b"GET / SPDY/3\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a handshake of TLS": b"\x16\x03\x01\x02\x00\x01",
+    "no target": b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n",
+}
+
+
+@both_forms
+async def test_bytes_that_are_no_request_are_refused(world):
+    """Whatever might be read as two requests, or as none, is 400, and nothing behind it is read."""
+    for name, sent in MALFORMED.items():
+        connection = await Connection.to(world.ports["rest"])
+        await connection.send(sent)
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close"), name
+        assert "not valid HTTP" in json.loads(answer.body)["error"], name
+        assert await connection.rest() == b"", name
+        await connection.close()
+
+
+@both_forms
+async def test_a_connection_cut_in_the_middle_harms_nobody(world, shelf):
+    """Callers that reset their connection in a head, in a body and while the model runs leave others answered."""
+    for sent in (request(SUM, ROW)[:20], request(SUM, ROW)[:-3], request(HELD, ROW), request(SUM, ROW) * 50):
+        connection = await Connection.to(world.ports["rest"])
+        await connection.send(sent)
+        connection.writer.transport.abort()
+    shelf.let_go()
+    connection = await Connection.to(world.ports["rest"])
+    await connection.send(request(SUM, ROW))
+    assert predictions(await connection.answer()) == [6.0]
+    await connection.close()
+    await until_async(lambda: world.kernel.status().active == 0)
+
+
+only_fast = pytest.mark.parametrize("fast", [True], ids=["fast"])
+
+
+@only_fast
+async def test_a_caller_that_sends_no_more_gets_its_answers(world, connection, shelf):
+    """After the end of what the caller sends, complete requests are answered; an incomplete one is forgotten."""
+    await connection.send(request(HELD, ROW) + request(SUM, ROW) + request(SUM, ROW)[:-1])
+    connection.writer.write_eof()
+    await until_async(lambda: world.kernel.status().active == 1)
+    shelf.let_go()
+    assert [predictions(await connection.answer()) for _ in range(2)] == [[6.0], [6.0]]
+    assert await connection.rest() == b""
+
+
+@only_fast
+async def test_answers_that_are_not_read_stop_their_connection_only(world):
+    """A caller that reads nothing is not read either, keeps nobody from answers, and gets all its own when it reads."""
+    connection = await Connection.to(world.ports["rest"], limit=1 << 10)
+    sent = 2_000
+    sending = asyncio.create_task(connection.send(request("/openapi.json", method="GET") * sent))
+    other = await Connection.to(world.ports["rest"])
+    for _ in range(20):
+        await other.send(request(SUM, ROW))
+        assert predictions(await other.answer()) == [6.0]
+    assert world.kernel.status().active == 0
+    assert {(await connection.answer()).status for _ in range(sent)} == {200}
+    await sending
+    await connection.close()
+    await other.close()
+
+
+@only_fast
+async def test_a_caller_that_never_reads_is_cut(open_world, shelf, at):
+    """Answers that nobody reads for ``serving.body_timeout`` end with their connection."""
+    shelf.put("sum", 1)
+    world = await open_world(replace(ServingPolicy(), body_timeout=timedelta(seconds=0.2)))
+    await world.apply(at("sum"))
+    connection = await Connection.to(world.ports["rest"], limit=1 << 10)
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(connection.send(*[request("/openapi.json", method="GET") * 1_000] * 1_000), 20)
+    await connection.close()
+
+
+async def test_a_server_that_closes_says_so_in_its_last_answers(shelf, at, make_kernel, tmp_path):
+    """A request on an idle connection just after the server began to close is answered, with ``Connection: close``."""
+    shelf.put("sum", 1)
+    async with AsyncExitStack() as proxies:
+        kernel = await proxies.enter_async_context(make_kernel())
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        servers = AsyncExitStack()
+        port = await open_door(REST, proxies, servers, kernel, tmp_path, fast=True)
+        connection = await Connection.to(port)
+        await connection.send(request(SUM, ROW))
+        assert "connection" not in (await connection.answer()).headers
+        closing = asyncio.create_task(servers.aclose())
+        await asyncio.sleep(0)
+        await connection.send(request(SUM, ROW) * 2)
+        answers = [await connection.answer() for _ in range(2)]
+        assert [predictions(answer) for answer in answers] == [[6.0], [6.0]]
+        assert [answer.headers.get("connection") for answer in answers] == [None, "close"]
+        await closing
+        assert await connection.rest() == b""
+        await connection.close()
