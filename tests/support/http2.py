@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -116,7 +117,7 @@ class Link:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, **given: Any) -> None:
         self.echo = Echo()
-        self.shared = Shared(self.echo, limits(**given), loop)
+        self.shared = Shared(self.echo, limits(**given), loop, time.monotonic)
         self.transport = MemoryTransport()
         self.connection = Connection(self.shared, admit=lambda _: True, left=lambda _: None)
         self.connection.connection_made(self.transport)

@@ -10,7 +10,6 @@ import socket
 from dataclasses import replace
 from datetime import timedelta
 
-import numpy as np
 import pytest
 
 from mendel.errors import ModelNotFound, StoreUnavailable
@@ -23,27 +22,6 @@ from support.waiting import until_async
 
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
 RECORDS = {"records": [ROW]}
-
-
-async def test_five_hundred_concurrent_grpc_calls_are_all_answered_right(open_world, shelf, at, connect):
-    """500 ModelInfer and Infer calls at once each get the sum of their own row."""
-    shelf.put("sum", 1)
-    world = await open_world()
-    await world.apply(at("sum"))
-    client = connect("grpc", world)
-
-    async def one(place: int) -> None:
-        if place % 2:
-            response = await client.infer("sum", [[float(place), 1.0, 2.0]], raw=place % 4 == 1)
-            if place % 4 == 1:
-                assert np.frombuffer(response.raw_output_contents[0], "<f8")[0] == place + 3
-            else:
-                assert response.outputs[0].contents.fp64_contents[0] == place + 3
-        else:
-            reply = await client.predict("sum", {"records": [{**ROW, "a": place}]})
-            assert reply.body["predictions"] == [place + 5]
-
-    await asyncio.gather(*(one(place) for place in range(500)))
 
 
 async def test_a_hot_swap_under_load_fails_nothing_and_mixes_nothing(open_world, shelf, at, connect):

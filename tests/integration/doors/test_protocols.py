@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from mendel.predictions import read_segment, sealed_segments
 from mendel.protos import modelops_pb2, open_inference_pb2
-from mendel.transports.grpc import server as grpc_server
+from mendel.transports.grpc import method_table as grpc_methods
 from mendel.transports.rest import application as rest_application
 from mendel.transports.zmq import message_types as zmq_messages
 from mendel.values import Scope
@@ -199,7 +199,7 @@ async def test_loading_by_request_is_refused_at_every_door_where_it_is_off(open_
         assert "serving.repository_control is 'off'" in response.json()["error"]
         reply = await connect("zmq", world, "root").ask(f"model_{action}_request", model_name="sum")
         assert reply["data"]["code"] == "forbidden"
-    assert (await http.get("/v2")).json()["extensions"] == ["binary_tensor_data", "statistics"]
+    assert (await http.get("/v2")).json()["extensions"] == ["binary_tensor_data"]
 
 
 async def test_zmq_answers_req_clients_and_msgpack_and_nonsense(world):
@@ -256,7 +256,7 @@ async def test_zmq_discovery_counts(world, connect):
 def test_every_route_of_every_door_declares_a_scope():
     """A route without a scope does not exist; those open to all are these and no others."""
     routes = [(f"{route.method} {route.pattern}", route.scope) for route in rest_application.ROUTES]
-    routes += [(method.name, method.scope) for method in grpc_server.METHODS]
+    routes += [(method.name, method.scope) for method in grpc_methods.METHODS]
     routes += [(method.type, method.scope) for method in zmq_messages.METHODS]
     assert all(scope is None or isinstance(scope, Scope) for _, scope in routes)
     assert {name for name, scope in routes if scope is None} == {
@@ -264,13 +264,14 @@ def test_every_route_of_every_door_declares_a_scope():
         "GET /v2/models/{name}/ready", "GET /v2/models/{name}/versions/{version}/ready",
         "/inference.GRPCInferenceService/ServerLive", "/inference.GRPCInferenceService/ServerReady",
         "/inference.GRPCInferenceService/ModelReady", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "heartbeat",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "heartbeat",
     }  # fmt: skip
 
 
 def test_every_grpc_method_that_is_served_is_listed():
     """The stubs' services have no method that the door's list lacks."""
-    listed = {method.name for method in grpc_server.METHODS}
+    listed = {method.name for method in grpc_methods.METHODS}
     for module in (open_inference_pb2, modelops_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             assert {f"/{service.full_name}/{method.name}" for method in service.methods} <= listed

@@ -1,13 +1,11 @@
-"""Authorise gRPC calls, convert errors to gRPC statuses, and count calls; used by every gRPC method."""
+"""What happens around every gRPC call: credentials, correlation ids, and the statuses of errors."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Final
 from uuid import uuid4
 
 import grpc
@@ -15,82 +13,43 @@ import structlog
 
 from mendel.errors import MendelError
 from mendel.resilience import fault_of
-from mendel.serving import Kernel
 from mendel.transports.error_text import text_of
 from mendel.transports.grpc.errors import status_of
-from mendel.values import Scope
+from mendel.transports.grpc.messages import MessageRefused
+from mendel.transports.grpc.methods import Method
 
-_SEND_KEY = "Send the API key in the call metadata as 'authorization: Bearer KEY'."
+SEND_KEY: Final = "Send the API key in the call metadata as 'authorization: Bearer KEY'."
 _log = structlog.get_logger("mendel.grpc")
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """
-    The state of one gRPC call.
-
-    Attributes:
-        timeout: The time left until the client's deadline; None when the client set no deadline.
-        model: The model's name, which the method sets for the metrics; None until then.
-    """
-
-    correlation_id: str
-    timeout: timedelta | None
-    model: str | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """A gRPC method and the scope that its callers' API key needs; None means that no key is needed."""
+class Failure:
+    """The status of a call that failed, and what the caller is told; *retry_after* is the time to wait."""
 
-    name: str
-    scope: Scope | None
+    status: grpc.StatusCode
+    text: str
+    retry_after: timedelta | None = None
 
-
-@asynccontextmanager
-async def answering(kernel: Kernel, method: Method, context: Any) -> AsyncIterator[Call]:
-    """
-    Authorise a gRPC call, and convert an exception in the ``async with`` block to the gRPC status of the answer.
-
-    The correlation id, unless empty, is sent to the client in the initial metadata.
-    """
-    began = kernel.steady()
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    call = Call(
-        correlation_id=kernel.correlation_id(metadata.get("x-request-id"), metadata.get("traceparent")),
-        timeout=_left(context),
-    )
-    status = grpc.StatusCode.OK
-    try:
-        if call.correlation_id:
-            await context.send_initial_metadata((("x-request-id", call.correlation_id),))
-        kernel.authorize(_credential(metadata), method.scope, remedy=_SEND_KEY)
-        yield call
-    except MendelError as error:
-        status = status_of(error)
-        await context.abort(status, text_of(error), _retry_metadata(error))
-    except (grpc.aio.AbortError, asyncio.CancelledError):
-        status = grpc.StatusCode.CANCELLED
-        raise
-    except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
-        status = grpc.StatusCode.INTERNAL
-        fault, correlation = fault_of(error), call.correlation_id or uuid4().hex
-        _log.error("grpc_fault", method=method.name, fault=fault.kind, at=fault.at, correlation_id=correlation)
-        await context.abort(status, f"Internal error; search the server's log for {correlation}.")
-    finally:
-        kernel.answered("gRPC", method.name, status.name, call.model, kernel.steady() - began)
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The trailing metadata."""
+        if self.retry_after is None:
+            return ()
+        return (("retry-after-ms", str(int(self.retry_after.total_seconds() * 1000))),)
 
 
-def _left(context: Any) -> timedelta | None:
-    remaining = context.time_remaining()
-    return None if remaining is None else timedelta(seconds=max(0.0, min(remaining, 1e6)))
+def failure_of(error: Exception, method: Method, correlation_id: str) -> Failure:
+    """Give the status for *error*; a defect of Mendel is logged with the correlation id that the caller gets."""
+    if isinstance(error, MendelError):
+        return Failure(status=status_of(error), text=text_of(error), retry_after=getattr(error, "retry_after", None))
+    if isinstance(error, MessageRefused):
+        return Failure(status=error.status, text=error.text)
+    fault, correlation = fault_of(error), correlation_id or uuid4().hex
+    _log.error("grpc_fault", method=method.name, fault=fault.kind, at=fault.at, correlation_id=correlation)
+    return Failure(status=grpc.StatusCode.INTERNAL, text=f"Internal error; search the server's log for {correlation}.")
 
 
-def _credential(metadata: Mapping[str, str]) -> str | None:
+def credential_of(metadata: Mapping[str, str]) -> str | None:
+    """Give the API key in the metadata ``authorization`` or ``x-api-key``; None without either."""
     bearer = metadata.get("authorization", "")
     return bearer[7:].strip() if bearer[:7].lower() == "bearer " else metadata.get("x-api-key")
-
-
-def _retry_metadata(error: MendelError) -> tuple[tuple[str, str], ...]:
-    retry_after: timedelta | None = getattr(error, "retry_after", None)
-    return () if retry_after is None else (("retry-after-ms", str(int(retry_after.total_seconds() * 1000))),)

@@ -20,7 +20,7 @@ _FIXED: Final = {1: 8, 3: 0, 4: 0, 5: 4}
 """The bytes of a value of fixed size, by wire type."""
 
 
-def check_message_size(message: bytes) -> None:
+def check_message_size(message: bytes | memoryview) -> None:
     """
     Raise TooLarge when *message* has more than a million fields, those of nested messages included.
 
@@ -51,7 +51,7 @@ def check_message_size(message: bytes) -> None:
     check_parts(count)
 
 
-def _varint(message: bytes, place: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, place: int) -> tuple[int, int]:
     """Read the number at *place*; gives the number and the place behind it, or the end if no number is there."""
     if place < len(message) and (first := message[place]) < 0x80:  # noqa: PLR2004 - a single byte
         return first, place + 1

@@ -10,25 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from mendel.protos import modelops_pb2_grpc, open_inference_pb2_grpc
 from mendel.serving import Kernel
-from mendel.transports.grpc import health_service, modelops_service, v2_service
-from mendel.transports.grpc.call_handling import Method
-from mendel.transports.grpc.malformed_messages import MalformedMessages
+from mendel.transports.grpc.method_table import METHODS
+from mendel.transports.grpc.standard_methods import StandardMethods
 from mendel.transports.socket_splice import Splice
-
-SERVICES = frozenset({"inference.GRPCInferenceService", "modelops.ModelOps", "grpc.health.v1.Health"})
-_REFLECTION = Method(name="/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", scope=None)
-METHODS: tuple[Method, ...] = (
-    *v2_service.METHODS.values(),
-    *modelops_service.METHODS.values(),
-    *health_service.METHODS.values(),
-    _REFLECTION,
-)
-"""All gRPC methods with the scopes that they need."""
 
 
 class GrpcServer:
@@ -51,8 +37,8 @@ class GrpcServer:
         async with AsyncExitStack() as stack:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="grpc-", dir=self._scratch))
             path = f"{directory}/s"
-            server = grpc.aio.server(interceptors=(MalformedMessages(),), options=_options(self._kernel))
-            _add_services(server, self._kernel)
+            server = grpc.aio.server(options=_options(self._kernel))
+            server.add_generic_rpc_handlers((StandardMethods(self._kernel, METHODS),))
             server.add_insecure_port(f"unix:{path}")
             splice = Splice(self._listening, path, max_connections=self._kernel.policy.max_connections)
             await server.start()
@@ -67,14 +53,6 @@ class GrpcServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._resources.aclose()
-
-
-def _add_services(server: grpc.aio.Server, kernel: Kernel) -> None:
-    add_v2 = open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server
-    add_v2(v2_service.OpenInference(kernel), server)  # type: ignore[no-untyped-call]
-    modelops_pb2_grpc.add_ModelOpsServicer_to_server(modelops_service.ModelOps(kernel), server)  # type: ignore[no-untyped-call]
-    health_pb2_grpc.add_HealthServicer_to_server(health_service.Health(kernel, SERVICES), server)
-    reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
 
 
 def _options(kernel: Kernel) -> list[tuple[str, Any]]:

@@ -1,18 +1,17 @@
-"""Convert gRPC messages of the Open Inference Protocol v2 to tensors and back, with typed or raw contents."""
+"""Convert gRPC messages of the Open Inference Protocol v2 to tensors, with typed or raw contents."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mendel.errors import InvalidRequest
 from mendel.protos import open_inference_pb2 as pb
-from mendel.serving import InferenceAnswer, Tensor, Tensors, check_values, elements, from_raw, to_raw
+from mendel.serving import Tensor, Tensors, check_values, elements, from_raw
 
-_FIELDS = {
+FIELDS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
     "INT16": "int_contents",
@@ -26,6 +25,7 @@ _FIELDS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+"""The fields of typed contents by datatype."""
 
 
 def tensors_of(request: pb.ModelInferRequest) -> Tensors:
@@ -36,43 +36,18 @@ def tensors_of(request: pb.ModelInferRequest) -> Tensors:
         InvalidRequest: The contents of a tensor are missing, or do not fit its datatype and shape.
         TooLarge: The typed contents of a tensor have more than ten million elements.
     """
-    raws = request.raw_input_contents
-    if raws and len(raws) != len(request.inputs):
+    inputs, raws = request.inputs, request.raw_input_contents
+    if raws and len(raws) != len(inputs):
         raise InvalidRequest(
-            f"The request has {len(request.inputs)} inputs and {len(raws)} raw_input_contents.",
+            f"The request has {len(inputs)} inputs and {len(raws)} raw_input_contents.",
             remedy="Send raw_input_contents for every input or for none.",
         )
-    return Tensors(
-        tensors=tuple(
-            Tensor(
-                name=given.name,
-                datatype=given.datatype,
-                shape=tuple(given.shape),
-                values=from_raw(raws[place], given.datatype, list(given.shape)) if raws else _typed(given),
-            )
-            for place, given in enumerate(request.inputs)
-        )
-    )
-
-
-def response_of(
-    request: pb.ModelInferRequest, answer: InferenceAnswer, tensors: Sequence[Tensor], parameters: Mapping[str, Any]
-) -> pb.ModelInferResponse:
-    """Build the response to *request*; its contents are raw if those of the request are raw, else typed."""
-    response = pb.ModelInferResponse(
-        model_name=answer.metadata.model, model_version=answer.metadata.label or "", id=request.id
-    )
-    for name, value in parameters.items():
-        _set_parameter(response.parameters[name], value)
-    for tensor in tensors:
-        output = response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        values = [float("nan") if value is None else value for value in tensor.values]
-        if request.raw_input_contents:
-            array = np.array(values, dtype=object) if tensor.datatype == "BYTES" else np.array(values)
-            response.raw_output_contents.append(to_raw(array, tensor.datatype))
-        else:
-            getattr(output.contents, _FIELDS[tensor.datatype]).extend(_typed_values(values, tensor.datatype))
-    return response
+    tensors = []
+    for place, given in enumerate(inputs):
+        shape, datatype = tuple(given.shape[:]), given.datatype
+        values = from_raw(raws[place], datatype, shape) if raws else _typed(given, shape)
+        tensors.append(Tensor(name=given.name, datatype=datatype, shape=shape, values=values))
+    return Tensors(tensors=tuple(tensors))
 
 
 def parameter(parameters: Mapping[str, pb.InferParameter], name: str) -> Any:
@@ -83,8 +58,8 @@ def parameter(parameters: Mapping[str, pb.InferParameter], name: str) -> Any:
     return None if choice is None else getattr(parameters[name], choice)
 
 
-def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Any:
-    field = _FIELDS.get(given.datatype)
+def _typed(given: pb.ModelInferRequest.InferInputTensor, shape: tuple[int, ...]) -> Any:
+    field = FIELDS.get(given.datatype)
     if field is None:
         raise InvalidRequest(
             f"Input {given.name!r} has the datatype {given.datatype!r}, which has no typed contents in the protocol.",
@@ -92,25 +67,12 @@ def _typed(given: pb.ModelInferRequest.InferInputTensor) -> Any:
             remedy="Send the tensor in raw_input_contents.",
         )
     values = getattr(given.contents, field)
-    if len(values) != (size := elements(given.shape)):
+    if len(values) != (size := elements(shape)):
         raise InvalidRequest(
-            f"Input {given.name!r} has {len(values)} values; its shape {list(given.shape)} needs {size}.",
+            f"Input {given.name!r} has {len(values)} values; its shape {list(shape)} needs {size}.",
             feature=given.name,
         )
     check_values(size)
     if given.datatype.startswith("FP"):
-        return np.array(values, dtype=np.float64)
-    return list(values)
-
-
-def _typed_values(values: Iterable[Any], datatype: str) -> Iterable[Any]:
-    return (str(value).encode() for value in values) if datatype == "BYTES" else values
-
-
-def _set_parameter(target: pb.InferParameter, value: Any) -> None:
-    if isinstance(value, bool):
-        target.bool_param = value
-    elif isinstance(value, int):
-        target.int64_param = value
-    else:
-        target.string_param = json.dumps(value)
+        return np.array(values[:], dtype=np.float64)
+    return values[:]

@@ -104,13 +104,20 @@ class Shared:
     What the connections of one server share.
 
     Attributes:
+        steady: A monotonic clock in seconds.
         streams: The requests at once, those included that the peer has reset and the application still works on.
         body_bytes: The bytes of bodies of several frames whose requests have not been answered.
     """
 
-    __slots__ = ("application", "body_bytes", "flushes", "limits", "loop", "streams")
+    __slots__ = ("application", "body_bytes", "flushes", "limits", "loop", "steady", "streams")
 
-    def __init__(self, application: Application, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
-        self.application, self.limits, self.loop = application, limits, loop
+    def __init__(
+        self,
+        application: Application,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        steady: Callable[[], float],
+    ) -> None:
+        self.application, self.limits, self.loop, self.steady = application, limits, loop, steady
         self.flushes = Flushes(loop)
         self.streams = self.body_bytes = 0

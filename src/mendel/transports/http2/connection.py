@@ -105,7 +105,7 @@ class Connection(RequestSide, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read frames; a peer that breaks the protocol gets GOAWAY."""
-        self._now = self._shared.loop.time()
+        self._now = self._shared.steady()
         if self._closed_at is not None:
             return
         try:
@@ -122,7 +122,7 @@ class Connection(RequestSide, asyncio.Protocol):
     def close(self) -> None:
         """Send what is ready and close the connection."""
         if self._closed_at is None:
-            self._closed_at = self._shared.loop.time()
+            self._closed_at = self._shared.steady()
             super().close()
 
     def abort(self) -> None:
@@ -182,7 +182,7 @@ class Connection(RequestSide, asyncio.Protocol):
 
     def drain(self) -> None:
         """Ask the peer to open no more streams, finish the open ones, and close the connection."""
-        now = self._shared.loop.time()
+        now = self._shared.steady()
         self._abort_at = min(self._abort_at, now + self._shared.limits.drain_timeout)
         if not self._greeted:
             self.close()

@@ -107,14 +107,14 @@ def encode_block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     '88 00 0b 67 72 70 63 2d 73 74 61 74 75 73 01 30'
     """
     return b"".join(
-        (_STATUSES.get(value) or _STATUSES_BY_NAME + _text(value))
+        (_STATUSES.get(value) or _STATUSES_BY_NAME + encode_text(value))
         if name == b":status"
-        else b"\0" + _text(name) + _text(value)
+        else b"\0" + encode_text(name) + encode_text(value)
         for name, value in headers
     )
 
 
-def _text(value: bytes) -> bytes:
+def encode_text(value: bytes) -> bytes:
     """Encode *value* as a string without Huffman coding."""
     size = len(value)
     if size < 0x7F:  # noqa: PLR2004 - fits the prefix of seven bits

@@ -44,7 +44,7 @@ class RequestSide(ControlFrames):
         self._blocks = RequestBlocks(shared.limits.header_bytes, shared.application.head)
         self._open_block: OpenBlock | None = None
         self._unacknowledged = 0
-        self._now = shared.loop.time()
+        self._now = shared.steady()
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         if not self._greeted:

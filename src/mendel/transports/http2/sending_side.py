@@ -83,7 +83,8 @@ class SendingSide:
             or self._paused_at is not None
             or size > self._window
             or size > stream.window
-            or max(size, len(block), len(trailers)) > self._largest
+            or size > self._largest
+            or len(block) + len(trailers) > MIN_FRAME
         ):
             self.start(stream, block)
             self.send(stream, body)
@@ -161,6 +162,8 @@ class SendingSide:
         """Take *stream* out of the open streams."""
         stream.closed = True
         stream.pending = stream.trailers = stream.sink = None
+        if stream.on_room is not None:
+            stream.on_room()
         del self._streams[stream.id]
         self._waiting.pop(stream.id, None)
         if stream.abandoned:
@@ -193,7 +196,7 @@ class SendingSide:
             room = min(self._window, stream.window, self._largest)
             if room <= 0 or self._paused_at is not None:
                 if stream.id not in self._waiting:
-                    stream.moved_at = self._shared.loop.time()
+                    stream.moved_at = self._shared.steady()
                     self._waiting[stream.id] = stream
                 return
             part = stream.pending[0]
@@ -206,6 +209,8 @@ class SendingSide:
             stream.window -= len(piece)
             self._write_piece(stream.id, piece)
         self._waiting.pop(stream.id, None)
+        if stream.on_room is not None:
+            stream.on_room()
         if stream.trailers is not None:
             self._write_block(stream, stream.trailers, end=True)
             self._sent(stream)
@@ -246,7 +251,7 @@ class SendingSide:
 
     def pause_writing(self) -> None:
         """Send and read nothing more while the transport's buffer is full."""
-        self._paused_at = self._shared.loop.time()
+        self._paused_at = self._shared.steady()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 

@@ -9,7 +9,7 @@ import ssl
 from itertools import count
 from typing import Final
 
-from mendel.transports.http2.application import Application, Limits, Shared
+from mendel.transports.http2.application import Shared
 from mendel.transports.http2.connection import Connection
 from mendel.transports.http2.frames import ErrorCode
 
@@ -20,27 +20,19 @@ _BACKLOG: Final = 2048
 
 class Http2Server:
     """
-    Serves *application* over HTTP/2.
+    Serves HTTP/2 connections.
 
     Args:
         tls: Encrypts the connections; None serves without TLS.
     """
 
-    def __init__(self, application: Application, limits: Limits, *, tls: ssl.SSLContext | None = None) -> None:
-        self._application, self._limits, self._tls = application, limits, tls
+    def __init__(self, shared: Shared, *, tls: ssl.SSLContext | None = None) -> None:
+        self._shared, self._limits, self._tls = shared, shared.limits, tls
         self._connections: set[Connection] = set()
         self._numbers = count()
-        self._shared: Shared | None = None
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
-
-    @property
-    def shared(self) -> Shared:
-        """What the connections share."""
-        if self._shared is None:
-            self._shared = Shared(self._application, self._limits, asyncio.get_running_loop())
-        return self._shared
 
     async def open(self, listening: socket.socket) -> None:
         """Accept connections from *listening*, which this server closes."""
@@ -65,7 +57,7 @@ class Http2Server:
 
     def _connection(self) -> Connection:
         spread = next(self._numbers) % _SPREAD_STEPS / (8 * _SPREAD_STEPS)
-        return Connection(self.shared, admit=self._admit, left=self._left, spread=spread)
+        return Connection(self._shared, admit=self._admit, left=self._left, spread=spread)
 
     def _admit(self, connection: Connection) -> bool:
         """Take *connection* in, if necessary in the place of connections that have been idle for the longest time."""
@@ -85,9 +77,8 @@ class Http2Server:
             self._empty.set()
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)
-            now = loop.time()
+            now = self._shared.steady()
             for connection in list(self._connections):
                 connection.expire(now)

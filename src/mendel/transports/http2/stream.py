@@ -36,13 +36,14 @@ class Stream:
         unacknowledged: Bytes that arrived and were not yet allowed again.
         held_bytes: How much of the body counts as memory of the server.
         pending: Parts of the response that wait for room; *trailers* follow them.
+        on_room: Called when nothing waits any more, or the stream is closed.
         moved_at: When a part of a waiting response was last sent.
         work: The application's own state.
     """
 
     __slots__ = (
         *("connection", "id", "request", "began", "body", "complete", "closed", "abandoned", "sink", "window"),
-        *("unacknowledged", "held_bytes", "pending", "trailers", "moved_at", "work"),
+        *("unacknowledged", "held_bytes", "pending", "trailers", "moved_at", "on_room", "work"),
     )
 
     def __init__(self, connection: SendingSide, number: int, request: Request, window: int, began: float) -> None:
@@ -58,6 +59,7 @@ class Stream:
         self.pending: deque[memoryview] | None = None
         self.trailers: bytes | None = None
         self.moved_at = 0.0
+        self.on_room: Callable[[], None] | None = None
         self.work: Any = None
 
     @property

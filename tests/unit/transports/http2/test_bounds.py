@@ -116,7 +116,7 @@ def test_a_peer_that_opens_no_window_costs_one_answer_per_stream(make_link):
     link.receive(
         settings_frame([(4, 0)]), *(frame(HEADERS, 0x4, n, request_block()) + frame(DATA, 1, n, b"x") for n in (1, 3))
     )
-    now = link.shared.loop.time()
+    now = link.shared.steady()
     link.receive(window_update(1, 1))
     assert [(kind, number) for kind, _, number, _ in link.frames() if kind in {DATA, RST_STREAM}] == [(DATA, 1)]
     link.connection.expire(now + 6)
@@ -140,7 +140,7 @@ def test_a_peer_that_does_not_read_is_not_read(make_link):
     assert not link.transport.paused
     assert len(link.sent()) > 60 * 16_384
     link.connection.pause_writing()
-    link.connection.expire(link.shared.loop.time() + 6)
+    link.connection.expire(link.shared.steady() + 6)
     assert link.transport.aborted
 
 
@@ -157,7 +157,7 @@ def test_slow_headers_end_the_connection(loop, name):
     """A preface, a frame or a header block that is not complete in time; bytes that drip in give no more time."""
     link = Link(loop, header_timeout=5.0)
     link.receive(LATE[name])
-    now = link.shared.loop.time()
+    now = link.shared.steady()
     link.connection.expire(now + 4)
     assert not link.transport.closed
     link.connection.expire(now + 6)
@@ -168,7 +168,7 @@ def test_a_slow_body_is_refused(make_link):
     """A body that has not arrived in time is refused by the application; one that has is not."""
     link = make_link(body_timeout=5.0)
     link.receive(OPEN, frame(HEADERS, 0x5, 3, BLOCK))
-    link.connection.expire(link.shared.loop.time() + 6)
+    link.connection.expire(link.shared.steady() + 6)
     assert link.echo.refusals == [Refusal.BODY_TOO_SLOW]
     assert [stream.id for stream in link.echo.held] == [3]
 
@@ -176,7 +176,7 @@ def test_a_slow_body_is_refused(make_link):
 def test_a_silent_peer_is_asked_and_then_cut(make_link):
     """After 30 s without a byte a PING; after 10 more without one the connection is cut; an answer keeps it."""
     link = make_link()
-    now = link.shared.loop.time()
+    now = link.shared.steady()
     link.connection.expire(now + 31)
     ((kind, _, _, payload),) = link.frames()
     assert kind == PING
@@ -202,7 +202,7 @@ def test_idle_and_old_connections_are_drained(make_link, after):
     link = make_link(idle_timeout=75.0, max_age=300.0)
     if after > 300:
         link.receive(OPEN + frame(DATA, 1, 1, b"x"))
-    now = link.shared.loop.time()
+    now = link.shared.steady()
     link.connection.expire(now + after)
     if after > 300:
         link.connection._now = now + after
@@ -226,7 +226,7 @@ def test_a_drained_connection_that_does_not_end_is_cut(make_link):
     link = make_link(drain_timeout=5.0)
     link.receive(frame(HEADERS, 0x5, 1, BLOCK))
     link.connection.drain()
-    now = link.shared.loop.time()
+    now = link.shared.steady()
     link.connection.expire(now + 2)
     assert [kind for kind, *_ in link.frames()] == [GOAWAY, PING, GOAWAY]
     link.connection.expire(now + 6)
