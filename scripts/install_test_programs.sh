@@ -2,6 +2,7 @@
 # Installs what tests run for real: container engines, a registry, what makes a Debian base, PostgreSQL, and Go and
 # Node.js for gRPC clients.
 # Only what is absent is installed; a second run does nothing. Needs root and apt-get, else it says what to run.
+# Arguments replace this list: scripts/install_test_programs.sh h2load=nghttp2-client wrk=wrk
 set -euo pipefail
 
 # program=package, where the program stands for the package
@@ -21,17 +22,20 @@ wanted=(
   node=nodejs
   npm=npm
 )
+[ $# -eq 0 ] || wanted=("$@")
 
 PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for pair in "${wanted[@]}"; do
   command -v "${pair%%=*}" >/dev/null || missing+=("${pair##*=}")
 done
-# Debian keeps the programs of a PostgreSQL server out of the PATH.
-command -v postgres >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
-# Debian's Go packages have no program.
-[ -d /usr/share/gocode/src/google.golang.org/grpc ] && [ -d /usr/share/gocode/src/google.golang.org/protobuf ] ||
-  missing+=(golang-google-grpc-dev golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev)
+if [ $# -eq 0 ]; then
+  # Debian keeps the programs of a PostgreSQL server out of the PATH.
+  command -v postgres >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
+  # Debian's Go packages have no program.
+  [ -d /usr/share/gocode/src/google.golang.org/grpc ] && [ -d /usr/share/gocode/src/google.golang.org/protobuf ] ||
+    missing+=(golang-google-grpc-dev golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev)
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
   echo "Test programs: all present."

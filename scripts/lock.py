@@ -34,6 +34,8 @@ def main() -> None:
     compile_to("fuzz", "requirements/fuzz.in", "-c", "requirements/dev.txt")
     compile_to("grpc_clients", "requirements/grpc_clients.in")  # tritonclient takes no protobuf of Mendel's
     compile_to("uv", "requirements/uv.in", "-c", "requirements/dev.txt")
+    for peer in sorted(ROOT.glob("benchmarks/serving/requirements-*.in")):
+        compile_to(f"../benchmarks/serving/{peer.stem}", str(peer.relative_to(ROOT)))
 
 
 if __name__ == "__main__":
