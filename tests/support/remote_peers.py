@@ -50,9 +50,13 @@ class RemotePeer:
 
 @contextmanager
 def remote_peer(
-    *doors: str, project: Project | None = None, load: LoadBackend | None = None, policy: ServingPolicy = POLICY
+    *doors: str,
+    project: Project | None = None,
+    load: LoadBackend | None = None,
+    policy: ServingPolicy = POLICY,
+    fast: bool = False,
 ) -> Iterator[RemotePeer]:
-    """Open a server with the *doors*, by default REST alone."""
+    """Open a server with the *doors*, by default REST alone; ``fast`` opens their fast forms."""
     opened: list[RemotePeer] = []
     running, ends = threading.Event(), []
     given = {} if load is None else {"load_backend": load}
@@ -64,7 +68,8 @@ def remote_peer(
             async with AsyncExitStack() as stack:
                 kernel = await stack.enter_async_context(new_kernel(None, policy, project=project, **given))
                 chosen = [door for door in DOORS if door.name in (doors or ("rest",))]
-                ports = {door.name: await open_door(door, stack, stack, kernel, Path(directory)) for door in chosen}
+                place = Path(directory)
+                ports = {door.name: await open_door(door, stack, stack, kernel, place, fast=fast) for door in chosen}
                 opened.append(RemotePeer(asyncio.get_running_loop(), kernel, ports))
                 running.set()
                 await end.wait()

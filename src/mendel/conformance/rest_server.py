@@ -227,7 +227,13 @@ class RestServer:
             return Reply(f"POST {self.path}/infer", 0, {}, (str(error) or type(error).__name__).encode())
 
     def _sent(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> Reply:
-        response = self.http.request(method, path, content=content, headers=dict(headers))
+        try:
+            response = self.http.request(method, path, content=content, headers=dict(headers))
+        except (
+            httpx.NetworkError,
+            httpx.RemoteProtocolError,
+        ):  # the server may close a connection between two requests
+            response = self.http.request(method, path, content=content, headers=dict(headers))
         connection = response.extensions.get("network_stream")
         return Reply(f"{method} {path}", response.status_code, response.headers, response.content, connection)
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mendel.serving.metrics import count_swap, render, version_counters
     from mendel.serving.mlmodel import Mlmodel, read_mlmodel
     from mendel.serving.model_roots import model_directory, model_from_directory
+    from mendel.serving.model_statistics import ModelStatistics
     from mendel.serving.packed_code import carries_code
     from mendel.serving.plain_json import (
         PlainRequest,
@@ -131,6 +132,7 @@ __all__ = [
     "LocalCounters",
     "Matrix",
     "Mlmodel",
+    "ModelStatistics",
     "ModelStatus",
     "Outputs",
     "PlainRequest",

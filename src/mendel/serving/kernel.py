@@ -41,6 +41,7 @@ from mendel.serving.loaded_version import KernelContext, LoadedVersion
 from mendel.serving.meters import DoorMeter
 from mendel.serving.metrics import MEMORY
 from mendel.serving.model_lookup import ModelLookup
+from mendel.serving.model_statistics import ModelStatistics, statistics_of
 from mendel.serving.payload_log import log_answered, log_asked
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView, CounterSlots, LoadBackend, PredictionSink, RepositoryControl
@@ -346,6 +347,24 @@ class Kernel:
     def metrics(self) -> str:
         """Render the metrics of all processes of this server in Prometheus' text format."""
         return metrics_text(self.counters, self._deployments, self._breakers, self.sink)
+
+    def statistics(self, model: str | None = None, version: int | None = None) -> tuple[ModelStatistics, ...]:
+        """
+        Give the statistics of loaded versions since the server started, summed over its processes.
+
+        Args:
+            model: The name of a model; None gives all versions of all models.
+            version: The number of a version; None gives all versions of *model*.
+
+        Raises:
+            ModelNotFound, VersionNotFound: The model or the version is not deployed.
+        """
+        if model is not None and version is not None:
+            loaded = [self.served(model, version)]
+        else:
+            hosted = self.models() if model is None else (self.deployed(model),)
+            loaded = [one for deployment in hosted for _, one in sorted(deployment.versions.items())]
+        return statistics_of(self.counters.totals(), [one.ref for one in loaded])
 
     def log_external_predictions(self, model: str | None, version: int | None, document: Any) -> list[str]:
         """

@@ -28,6 +28,7 @@ from mendel.serving.metrics import (
     Histogram,
     series,
 )
+from mendel.serving.model_statistics import CallTimes
 from mendel.serving.ports import CounterSlots
 from mendel.values import VersionRef
 
@@ -50,6 +51,7 @@ class VersionMeter:
         self._calling = threading.Lock()
         self._batches = Histogram(counters, BATCHES, model=model)
         self._waits = Histogram(counters, WAITS, model=model)
+        self._times = CallTimes(counters, ref)
         self._doors: dict[str, tuple[Histogram, int]] = {}
 
     def outcome(self, status: str, count: int = 1) -> None:
@@ -96,6 +98,7 @@ class VersionMeter:
         """Count a batch that ran; a request whose deadline passed earlier was counted then and is not counted again."""
         self._batches.observe(sum(ticket.rows.count for ticket in tickets))
         self._waits.observe((tickets[0].started - tickets[0].arrived) * 1000)
+        self._times.batch(tickets, failed, now)
         taken: dict[str, tuple[list[float], int]] = {}
         faults = answered = 0
         for ticket, bad in zip(tickets, failed, strict=True):

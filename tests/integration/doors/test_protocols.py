@@ -199,7 +199,7 @@ async def test_loading_by_request_is_refused_at_every_door_where_it_is_off(open_
         assert "serving.repository_control is 'off'" in response.json()["error"]
         reply = await connect("zmq", world, "root").ask(f"model_{action}_request", model_name="sum")
         assert reply["data"]["code"] == "forbidden"
-    assert (await http.get("/v2")).json()["extensions"] == ["binary_tensor_data"]
+    assert (await http.get("/v2")).json()["extensions"] == ["binary_tensor_data", "statistics"]
 
 
 async def test_zmq_answers_req_clients_and_msgpack_and_nonsense(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import zmq
 import zmq.asyncio
 
 from mendel.serving import Kernel, version_counters
+from mendel.serving.metrics import BATCHES
 from mendel.transports.zmq.proxy import ZmqProxy
 from mendel.transports.zmq.server import ZmqServer
 from mendel.transports.zmq.worker_rotation import READY
@@ -84,6 +86,40 @@ async def test_a_message_that_is_too_large_gets_an_error(server, serving, connec
                 assert told in (await asyncio.wait_for(caller.recv_multipart(), 20))[-1]
     finally:
         context.destroy(linger=0)
+
+
+async def test_messages_that_arrive_together_are_answered_each_on_its_own(server, serving):
+    """Of 300 messages at once, right, wrong and of other types, each gets its own reply, from few batches."""
+    context = zmq.asyncio.Context()
+    kernel = await serving()
+    try:
+        async with server.proxy(), server.worker(kernel):
+            caller = context.socket(zmq.DEALER)
+            caller.connect(f"tcp://127.0.0.1:{server.ports['zmq']}")
+            for number in range(300):
+                row = {"a": float(number), "b": 1.0, "c": "x" if number % 7 == 3 else 1.0}
+                message = {
+                    "type": "inference_request",
+                    "request_id": number,
+                    "data": {"model_name": "sum", "inputs": [row]},
+                }
+                if number % 11 == 5:
+                    message["type"] = "heartbeat"
+                await caller.send(json.dumps(message).encode())
+            for _ in range(300):
+                reply = json.loads(await asyncio.wait_for(caller.recv(), 20))
+                number = reply["message_id"]
+                if number % 11 == 5:
+                    assert reply["type"] == "heartbeat_ack"
+                elif number % 7 == 3:
+                    assert (reply["type"], reply["data"]["code"]) == ("error", "invalid_request")
+                    assert "'c'" in reply["data"]["message"]
+                else:
+                    assert reply["data"].get("predictions") == [number + 2.0], reply
+    finally:
+        context.destroy(linger=0)
+    (batches,) = (cells for line, cells in kernel.counters.totals().items() if line.name == BATCHES.name)
+    assert sum(batches[:-1]) < 100
 
 
 async def test_a_message_waits_for_the_first_worker(server, serving, connect):

@@ -85,7 +85,7 @@ def _lines(report: Report) -> Iterator[str | Grid]:
     for requirement, title in _TITLES.items():
         rows = [_row(finding) for finding in report.findings if finding.requirement == requirement]
         if rows:
-            yield Grid(title=title, columns=("Check", "Verdict", "Seen", "Section"), rows=rows, empty="")
+            yield Grid(title=title, columns=("Check", "Verdict", "Section", "Seen"), rows=rows, empty="")
             yield ""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items())
     yield f"Sections of inference_rest.md and inference_grpc.md in {SPECIFICATION}"
@@ -98,4 +98,4 @@ def _conclusion(report: Report) -> str:
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
-    return (finding.check, finding.verdict, finding.detail, finding.section)
+    return (finding.check, finding.verdict, finding.section, finding.detail)

@@ -22,9 +22,10 @@ from mendel.transports.rest.prediction_endpoint import PredictionEndpoint
 from mendel.transports.rest.rest_policy import RestPolicy
 from mendel.transports.rest.route_table import RestContext, Route, RouteTable, routes_for
 from mendel.transports.rest.server_info import ABOUT_ROUTES
+from mendel.transports.rest.statistics_routes import STATISTICS_ROUTES
 from mendel.transports.rest.v2_routes import V2_ROUTES
 
-ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *MONITORING_ROUTES)
+ROUTES: tuple[Route, ...] = (*ABOUT_ROUTES, *PLAIN_ROUTES, *V2_ROUTES, *STATISTICS_ROUTES, *MONITORING_ROUTES)
 _SEND_KEY = "Send the API key in the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
 _BODIES_IN_MEMORY = 4
 """So many of the largest bodies may be in memory at once; further large bodies are refused."""

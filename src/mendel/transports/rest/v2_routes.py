@@ -55,7 +55,7 @@ async def server_metadata(context: RestContext, _: Request) -> Response:
     """Answer with the name, version and protocol extensions of the server."""
     kernel = context.kernel
     repository = ("model_repository",) if kernel.policy.repository_control == "explicit" else ()
-    extensions = ("binary_tensor_data", *repository)
+    extensions = ("binary_tensor_data", "statistics", *repository)
     return json_response({"name": "mendel", "version": kernel.version, "extensions": extensions})
 
 

@@ -7,10 +7,12 @@ import platform
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Protocol
 
 from mendel.errors import InvalidRequest
 from mendel.serving import (
+    Caller,
+    InferenceAnswer,
     InferenceCall,
     Kernel,
     KernelStatus,
@@ -60,6 +62,7 @@ class MessageContext:
     model: str | None = None
 
 
+PREDICTION: Final = "inference_response"
 Answer = Callable[[MessageContext], Awaitable[object]]
 
 
@@ -68,14 +71,14 @@ class Method:
     """
     A type of message.
 
-    ``reply`` is the type of the reply, ``answer`` the function that computes the reply, and ``scope`` the scope that
-    the caller's API key needs; None means that no key is needed.
+    ``reply`` is the type of the reply, and ``scope`` the scope that the caller's API key needs; None means that no key
+    is needed. ``answer`` computes the reply; None for predictions, which are computed in groups.
     """
 
     type: str
     reply: str
     scope: Scope | None
-    answer: Answer
+    answer: Answer | None = None
 
 
 async def _discovery(context: MessageContext) -> WorkerInfo:
@@ -95,25 +98,41 @@ async def _heartbeat(context: MessageContext) -> HeartbeatReply:
     return HeartbeatReply(status=context.kernel.readiness().state)
 
 
-async def _inference(context: MessageContext) -> object:
+class Asking(Caller, Protocol):
+    """The caller of a prediction; keeps what the form of the reply depends on."""
+
+    proba: bool
+    single: bool
+
+
+def prediction_of(context: MessageContext, caller: Asking) -> InferenceCall:
+    """
+    Decode an ``inference_request``.
+
+    Raises:
+        MendelError: The data of the message are not a request.
+    """
     data, kernel = context.message.data, context.kernel
     context.model = model_name_of(data.get("model_name"))
     asked = parse_plain(rows_of(data))
-    proba = data.get("endpoint") == "predict_proba"
-    answer = await kernel.infer(
-        InferenceCall(
-            model=context.model,
-            version=version_number(data.get("version")),
-            input=asked.input,
-            door="zmq",
-            proba=proba,
-            correlation_id=kernel.correlation_id(_text(context.message.request_id), None),
-            key=key_of(data.get("key")) or asked.key,
-            event_time=asked.event_time,
-        )
+    caller.single = asked.single
+    caller.proba = data.get("endpoint") == "predict_proba"
+    return InferenceCall(
+        model=context.model,
+        version=version_number(data.get("version")),
+        input=asked.input,
+        door="zmq",
+        proba=caller.proba,
+        correlation_id=kernel.correlation_id(_text(context.message.request_id), None),
+        key=key_of(data.get("key")) or asked.key,
+        event_time=asked.event_time,
+        caller=caller,
     )
-    context.model = answer.metadata.model
-    return plain_answer(answer, proba=proba, single=asked.single)
+
+
+def prediction_reply(answer: InferenceAnswer, caller: Asking) -> object:
+    """Give the data of an ``inference_response``."""
+    return plain_answer(answer, proba=caller.proba, single=caller.single)
 
 
 async def _load(context: MessageContext) -> LoadReply:
@@ -156,7 +175,7 @@ def _capabilities(kernel: Kernel) -> Capabilities:
 METHODS: tuple[Method, ...] = (
     Method(type="discovery", reply="worker_info", scope=Scope.PREDICT, answer=_discovery),
     Method(type="heartbeat", reply="heartbeat_ack", scope=None, answer=_heartbeat),
-    Method(type="inference_request", reply="inference_response", scope=Scope.PREDICT, answer=_inference),
+    Method(type="inference_request", reply=PREDICTION, scope=Scope.PREDICT),
     Method(type="model_load_request", reply="model_load_response", scope=Scope.DEPLOY, answer=_load),
     Method(type="model_unload_request", reply="model_unload_response", scope=Scope.DEPLOY, answer=_unload),
     Method(type="status_request", reply="status_response", scope=Scope.READ, answer=_status),

@@ -14,6 +14,7 @@ import zmq
 import zmq.asyncio
 
 from mendel.transports.socket_splice import Splice
+from mendel.transports.zmq.bulk_receipt import BulkReceipt
 from mendel.transports.zmq.lasting_tasks import LastingTasks
 from mendel.transports.zmq.message_filter import MessageFilter
 from mendel.transports.zmq.unanswered_messages import UnansweredMessages, overloaded, worker_lost
@@ -100,14 +101,15 @@ class ZmqProxy:
             self._context.destroy(linger=0)
 
     async def _hand_out(self, callers: zmq.asyncio.Socket, workers: zmq.asyncio.Socket) -> None:
+        receipt = BulkReceipt(callers, copy=False)
         while True:
-            message = await callers.recv_multipart(copy=False)
-            if self._unanswered.overloads(sum(map(len, message))):
-                *envelope, frame = message
-                await callers.send_multipart([*envelope, overloaded(bytes(frame.buffer[:1]), self._clock())])
-                continue
-            while not await self._sent(workers, message):
-                await self._open.wait()
+            for message in await receipt.messages():
+                if self._unanswered.overloads(sum(map(len, message))):
+                    *envelope, frame = message
+                    await callers.send_multipart([*envelope, overloaded(bytes(frame.buffer[:1]), self._clock())])
+                    continue
+                while not await self._sent(workers, message):
+                    await self._open.wait()
 
     async def _sent(self, workers: zmq.asyncio.Socket, message: list[Any]) -> bool:
         """Send *message* to the next connected worker; returns False when no worker is connected."""
@@ -126,15 +128,16 @@ class ZmqProxy:
         return False
 
     async def _hand_back(self, workers: zmq.asyncio.Socket, callers: zmq.asyncio.Socket) -> None:
+        receipt = BulkReceipt(workers, copy=False)
         while True:
-            worker, *message = await workers.recv_multipart(copy=False)
-            self._unanswered.hear(worker.bytes, asyncio.get_running_loop().time())
-            if len(message) > 1:
-                serial, *reply = message
-                if self._unanswered.answer(serial.bytes):
-                    await callers.send_multipart(reply, copy=False)
-            elif message:
-                await self._hear(workers, worker.bytes, message[0].bytes)
+            for worker, *message in await receipt.messages():
+                self._unanswered.hear(worker.bytes, asyncio.get_running_loop().time())
+                if len(message) > 1:
+                    serial, *reply = message
+                    if self._unanswered.answer(serial.bytes):
+                        await callers.send_multipart(reply, copy=False)
+                elif message:
+                    await self._hear(workers, worker.bytes, message[0].bytes)
 
     async def _hear(self, workers: zmq.asyncio.Socket, worker: bytes, word: bytes) -> None:
         if word == CLOSING:
