@@ -21,6 +21,7 @@ import pytest
 import zmq
 from sklearn.linear_model import LogisticRegression
 
+import mendel
 from mendel.errors import DigestMismatch, InvalidValue
 from mendel.protos import modelops_pb2, modelops_pb2_grpc
 from mendel.serving import read_version_directory, write_artifact, write_version_directory
@@ -288,6 +289,27 @@ def test_a_version_in_a_directory_is_served_as_that_version(alone, tmp_path, car
     assert "logged" not in told
     assert server.stop() == 0
     assert list((server.directory / "spool").rglob("*.seg*"))
+
+
+def test_a_version_of_the_registry_is_served_by_its_uri(alone, tmp_path):
+    """``models:/NAME@STAGE`` serves the newest version in the stage; a stage without a version names the way on."""
+    rows = np.array([[0.0, 1.0], [1.0, 0.0]])
+    with mendel.connect(directory=str(tmp_path / "data")) as registry:
+        for swapped in (False, True):
+            registry.register_baseline(
+                model=LogisticRegression().fit(rows, [1, 0] if swapped else [0, 1]),
+                model_type="classification",
+                name="credit",
+                input_example=rows,
+            )
+    server = alone("models:/credit@development", cwd=tmp_path).ready(model="credit")
+    _, told = server.ask("POST", "/predict", {"instances": rows.tolist()})
+    assert (told["metadata"]["model_version"], told["predictions"]) == ("2", [1, 0])
+    assert server.stop() == 0
+    ended = alone("models:/credit@production", cwd=tmp_path).ended()
+    assert ended.code == 1
+    assert "no version in the stage 'production'" in ended.text
+    assert "mendel models versions credit" in ended.text
 
 
 def test_a_changed_version_is_not_served(alone, tmp_path, carried):

@@ -12,10 +12,11 @@ import click
 
 from mendel.app.cli.options import ClassifierName, Config, Directory, DryRun, Force, ProjectPath, ToolUrl, settings_of
 from mendel.app.cli.output import Result, json_asked, progress, say_now, warn
-from mendel.app.cli.parameters import option
+from mendel.app.cli.parameters import argument, option
 
 if TYPE_CHECKING:
     from mendel.adapters.processes.process_logs import Level
+    from mendel.app.settings import Settings
 
 Parent = Annotated[int | None, option("--parent", hidden=True, help="End when this process ends.")]
 Ports = Annotated[
@@ -272,6 +273,10 @@ def run_hub(
 
 
 def serve(
+    uri: Annotated[
+        str | None,
+        argument("[MODEL_URI]", "Serve this registered version alone, for example models:/credit@production."),
+    ] = None,
     *,
     path: ProjectPath = None,
     classifier: ClassifierName = None,
@@ -300,7 +305,7 @@ def serve(
     Answer requests over REST, gRPC and ZMQ.
 
     With a hub, serve the deployments that the hub declares. Without a hub, serve the project itself, on the host
-    and port of its mlserver.yaml.
+    and port of its mlserver.yaml. With MODEL_URI, serve one version of the registry, whatever is deployed later.
     """
     _follow(parent)
     from mendel.app.environment import system_environment  # noqa: PLC0415
@@ -310,16 +315,34 @@ def serve(
     flags = _serving_flags(host, workers, {"rest": port, "grpc": grpc_port, "zmq": zmq_port})
     given = {name.replace("__", "."): value for name, value in flags.items()}
     origins = explain_settings(environment=system_environment(), file=config, flags=given)
+    settings = settings_of(directory, config, **flags)
+    if uri is not None:
+        if artifact is not None:
+            raise click.UsageError("Give MODEL_URI or --artifact, not both.")
+        artifact = _fetched(uri, url, directory, settings)
     options = ServeOptions(
         hub=url,
         path=path,
         classifier=classifier,
         artifact=artifact,
+        fixed=uri is not None,
         chosen=frozenset(origin.key for origin in origins if origin.source != "default"),
         log_level=cast("Level | None", log_level),
         beside_hub=parent is not None,
     )
-    raise SystemExit(serve_with(settings_of(directory, config, **flags), options))
+    raise SystemExit(serve_with(settings, options))
+
+
+def _fetched(uri: str, url: str | None, directory: str | None, settings: Settings) -> Path:
+    from mendel.app.connect import open_client  # noqa: PLC0415 - help must be quick
+    from mendel.app.directory import DataDirectory  # noqa: PLC0415
+    from mendel.app.server.registered_version import fetch_version  # noqa: PLC0415
+
+    data = DataDirectory(settings.root)
+    with open_client(url or settings.hub.url, directory=directory, stream=sys.stderr) as client:
+        if client.embedded:
+            data.require()
+        return fetch_version(client, uri, data.server / "versions")
 
 
 def _serving_flags(host: str | None, workers: int | None, ports: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class ServeOptions:
             directory, if any.
         classifier: The classifier of the project; None serves the default classifier.
         artifact: The directory of a registered version that a server without a hub serves.
+        fixed: True when the server serves ``artifact`` even if a hub is named or runs.
         chosen: The keys of the settings that a person set; they take precedence over the project's mlserver.yaml.
         log_level: Takes precedence over the log level in mlserver.yaml; None uses that of mlserver.yaml.
         beside_hub: True when `mendel up` starts the server together with a hub; without that hub, the server does not
@@ -54,6 +55,7 @@ class ServeOptions:
     path: Path | None = None
     classifier: str | None = None
     artifact: Path | None = None
+    fixed: bool = False
     chosen: frozenset[str] = frozenset()
     log_level: Level | None = None
     beside_hub: bool = False
@@ -74,7 +76,7 @@ def serve_with(settings: Settings, options: ServeOptions) -> int:
     data = DataDirectory(settings.root)
     running = data.hub()
     named = options.hub or settings.hub.url
-    url = named or (running.url if running else None)
+    url = None if options.fixed else named or (running.url if running else None)
     project = find_project(options.path)
     write_log(log_style(settings, project, options))
     if url is not None:
