@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import socket
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,8 +17,10 @@ from mendel.errors import ModelNotFound, StoreUnavailable
 from mendel.predictions import id_texts, read_segment, sealed_segments
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.serving import InferenceCall, Records, ServingPolicy, version_counters
+from mendel.transports.rest.door import REST
 from mendel.values import Digest, Route
-from support.doors import DOOR_NAMES
+from support.doors import DOOR_NAMES, open_door
+from support.http_bytes import Connection, request
 from support.waiting import until_async
 
 ROW = {"a": 1.0, "b": 2.0, "c": 3.0}
@@ -415,3 +418,26 @@ async def test_a_model_whose_backend_died_is_not_ready(open_world, shelf, at, co
         "The model was unloaded, so it can no longer predict."
     ]
     assert (await connect("rest", world).predict("sum", RECORDS)).error == "model_failed"
+
+
+async def test_a_server_that_closes_says_so_in_its_last_answers(shelf, at, make_kernel, tmp_path):
+    """A request on an idle connection just after the server began to close is answered, with ``Connection: close``."""
+    shelf.put("sum", 1)
+    sent = json.dumps(RECORDS).encode()
+    async with AsyncExitStack() as proxies:
+        kernel = await proxies.enter_async_context(make_kernel())
+        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
+        servers = AsyncExitStack()
+        port = await open_door(REST, proxies, servers, kernel, tmp_path, fast=True)
+        connection = await Connection.to(port)
+        await connection.send(request("/v1/sum/predict", sent))
+        assert "connection" not in (await connection.answer()).headers
+        closing = asyncio.create_task(servers.aclose())
+        await asyncio.sleep(0)
+        await connection.send(request("/v1/sum/predict", sent) * 2)
+        answers = [await connection.answer() for _ in range(2)]
+        assert [json.loads(answer.body)["predictions"] for answer in answers] == [[6.0], [6.0]]
+        assert [answer.headers.get("connection") for answer in answers] == [None, "close"]
+        await closing
+        assert await connection.rest() == b""
+        await connection.close()

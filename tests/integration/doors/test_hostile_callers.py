@@ -24,6 +24,7 @@ from mendel.protos import modelops_pb2, open_inference_pb2
 from mendel.serving import ServingPolicy
 from mendel.transports.rest import application as rest_application
 from support.door_forms import both_forms
+from support.http_bytes import Connection, request
 
 DEEP = b"[" * 900 + b"]" * 900
 NAMES = ([], ["sum"], {}, True, 7, 2**70, None, "", "sum\0", "x" * 3_000, "²")
@@ -384,3 +385,15 @@ async def test_connections_and_bodies_in_memory_are_limited(open_world, shelf, a
         task.cancel()
     for _, writer in pairs:
         writer.close()
+
+
+@pytest.mark.parametrize("fast", [True], ids=["fast"])
+async def test_a_caller_that_never_reads_is_cut(open_world, shelf, at):
+    """Answers that nobody reads for ``serving.body_timeout`` end with their connection."""
+    shelf.put("sum", 1)
+    world = await open_world(replace(ServingPolicy(), body_timeout=timedelta(seconds=0.2)))
+    await world.apply(at("sum"))
+    connection = await Connection.to(world.ports["rest"], limit=1 << 10)
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(connection.send(*[request("/openapi.json", method="GET") * 1_000] * 1_000), 20)
+    await connection.close()

@@ -5,35 +5,63 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass
 
 import pytest
+import pytest_asyncio
 
-from mendel.serving import ServingPolicy
+from mendel.serving import Kernel
 from mendel.transports.rest.door import REST
 from support.door_forms import both_forms
 from support.doors import open_door
 from support.http_bytes import Connection, request
+from support.served_models import Shelf, deployed, new_kernel, write_project
 from support.waiting import until_async
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROW = b'{"instances": [[1, 2, 3]]}'
 SUM, HELD = "/v1/sum/predict", "/v1/held/predict"
 CHUNKED = b"POST /v1/sum/predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
 
 
-@pytest.fixture
-async def world(open_world, shelf, at):
+@dataclass
+class World:
+    """A kernel with the REST door open in both forms."""
+
+    kernel: Kernel
+    shelf: Shelf
+    ports: dict[bool, int]
+
+    async def apply(self, **keys):
+        await self.kernel.apply(self.shelf.desire(deployed("sum"), deployed("held"), **keys), self.shelf.fetch)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("world")
+    write_project(directory)
+    shelf = Shelf(directory)
     shelf.put("sum", 1)
     shelf.put("held", 1)
-    opened = await open_world()
-    await opened.apply(at("sum"), at("held"))
-    return opened
+    async with AsyncExitStack() as stack:
+        kernel = await stack.enter_async_context(new_kernel(shelf))
+        ports = {fast: await open_door(REST, stack, stack, kernel, directory, fast=fast) for fast in (False, True)}
+        opened = World(kernel, shelf, ports)
+        await opened.apply()
+        yield opened
 
 
 @pytest.fixture
-async def connection(world):
-    opened = await Connection.to(world.ports["rest"])
+def held(world):
+    """Lets the model ``held`` answer when called, and holds it again afterwards."""
+    yield world.shelf.let_go
+    world.shelf.hold()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def connection(world, fast):
+    opened = await Connection.to(world.ports[fast])
     yield opened
     await opened.close()
 
@@ -43,11 +71,11 @@ def predictions(answer):
 
 
 @both_forms
-async def test_answers_come_in_the_order_of_the_requests(world, connection, shelf):
+async def test_answers_come_in_the_order_of_the_requests(world, connection, held):
     """A quick request behind a slow one on the same connection is answered after the slow one."""
     await connection.send(request(HELD, ROW) + request(SUM, b'{"instances": [[4, 5, 6]]}') + request("/healthz"))
     await until_async(lambda: world.kernel.status().active == 1)
-    shelf.let_go()
+    held()
     first, second, third = [await connection.answer() for _ in range(3)]
     assert (predictions(first), predictions(second), third.status) == ([6.0], [15.0], 405)
 
@@ -73,15 +101,16 @@ async def test_many_pipelined_requests_are_all_answered_in_order(connection):
 
 
 @both_forms
-async def test_a_body_is_asked_for_when_the_caller_waits_for_it(world, shelf, at, connection):
+async def test_a_body_is_asked_for_when_the_caller_waits_for_it(world, connection):
     """``Expect: 100-continue`` gets 100 before the body, and a refusal instead where the key is wrong."""
     await connection.send(request(SUM, headers=["expect: 100-continue", f"content-length: {len(ROW)}"]))
     assert (await connection.answer()).status == 100
     await connection.send(ROW)
     assert predictions(await connection.answer()) == [6.0]
-    await world.apply(at("sum"), at("held"), keys={"0" * 64: ("predict",)})
+    await world.apply(keys={"0" * 64: ("predict",)})
     await connection.send(request(SUM, headers=["expect: 100-continue", f"content-length: {len(ROW)}"]))
     assert (await connection.answer()).status == 401
+    await world.apply()
 
 
 @both_forms
@@ -95,9 +124,9 @@ async def test_trailers_are_no_headers(connection):
 
 
 @both_forms
-async def test_head_has_no_body_and_old_callers_are_closed(world):
+async def test_head_has_no_body_and_old_callers_are_closed(world, fast):
     """HEAD gets the headers of GET; HTTP/1.0 and ``Connection: close`` get one answer, and the end."""
-    connection = await Connection.to(world.ports["rest"])
+    connection = await Connection.to(world.ports[fast])
     await connection.send(request("/healthz", method="HEAD") + request("/healthz", method="GET"))
     head, get = await connection.answer(to="HEAD"), await connection.answer()
     assert (head.status, head.headers["content-length"]) == (200, str(len(get.body)))
@@ -106,7 +135,7 @@ async def test_head_has_no_body_and_old_callers_are_closed(world):
         b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
         request("/healthz", method="GET", headers=["connection: close"]) + request("/healthz", method="GET"),
     ):
-        connection = await Connection.to(world.ports["rest"])
+        connection = await Connection.to(world.ports[fast])
         await connection.send(sent)
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"], await connection.rest()) == (200, "close", b"")
@@ -138,10 +167,10 @@ MALFORMED = {
 
 
 @both_forms
-async def test_bytes_that_are_no_request_are_refused(world):
+async def test_bytes_that_are_no_request_are_refused(world, fast):
     """Whatever might be read as two requests, or as none, is 400, and nothing behind it is read."""
     for name, sent in MALFORMED.items():
-        connection = await Connection.to(world.ports["rest"])
+        connection = await Connection.to(world.ports[fast])
         await connection.send(sent)
         answer = await connection.answer()
         assert (answer.status, answer.headers["connection"]) == (400, "close"), name
@@ -151,14 +180,14 @@ async def test_bytes_that_are_no_request_are_refused(world):
 
 
 @both_forms
-async def test_a_connection_cut_in_the_middle_harms_nobody(world, shelf):
+async def test_a_connection_cut_in_the_middle_harms_nobody(world, held, fast):
     """Callers that reset their connection in a head, in a body and while the model runs leave others answered."""
     for sent in (request(SUM, ROW)[:20], request(SUM, ROW)[:-3], request(HELD, ROW), request(SUM, ROW) * 50):
-        connection = await Connection.to(world.ports["rest"])
+        connection = await Connection.to(world.ports[fast])
         await connection.send(sent)
         connection.writer.transport.abort()
-    shelf.let_go()
-    connection = await Connection.to(world.ports["rest"])
+    held()
+    connection = await Connection.to(world.ports[fast])
     await connection.send(request(SUM, ROW))
     assert predictions(await connection.answer()) == [6.0]
     await connection.close()
@@ -169,23 +198,23 @@ only_fast = pytest.mark.parametrize("fast", [True], ids=["fast"])
 
 
 @only_fast
-async def test_a_caller_that_sends_no_more_gets_its_answers(world, connection, shelf):
+async def test_a_caller_that_sends_no_more_gets_its_answers(world, connection, held):
     """After the end of what the caller sends, complete requests are answered; an incomplete one is forgotten."""
     await connection.send(request(HELD, ROW) + request(SUM, ROW) + request(SUM, ROW)[:-1])
     connection.writer.write_eof()
     await until_async(lambda: world.kernel.status().active == 1)
-    shelf.let_go()
+    held()
     assert [predictions(await connection.answer()) for _ in range(2)] == [[6.0], [6.0]]
     assert await connection.rest() == b""
 
 
 @only_fast
-async def test_answers_that_are_not_read_stop_their_connection_only(world):
+async def test_answers_that_are_not_read_stop_their_connection_only(world, fast):
     """A caller that reads nothing is not read either, keeps nobody from answers, and gets all its own when it reads."""
-    connection = await Connection.to(world.ports["rest"], limit=1 << 10)
+    connection = await Connection.to(world.ports[fast], limit=1 << 10)
     sent = 2_000
     sending = asyncio.create_task(connection.send(request("/openapi.json", method="GET") * sent))
-    other = await Connection.to(world.ports["rest"])
+    other = await Connection.to(world.ports[fast])
     for _ in range(20):
         await other.send(request(SUM, ROW))
         assert predictions(await other.answer()) == [6.0]
@@ -194,37 +223,3 @@ async def test_answers_that_are_not_read_stop_their_connection_only(world):
     await sending
     await connection.close()
     await other.close()
-
-
-@only_fast
-async def test_a_caller_that_never_reads_is_cut(open_world, shelf, at):
-    """Answers that nobody reads for ``serving.body_timeout`` end with their connection."""
-    shelf.put("sum", 1)
-    world = await open_world(replace(ServingPolicy(), body_timeout=timedelta(seconds=0.2)))
-    await world.apply(at("sum"))
-    connection = await Connection.to(world.ports["rest"], limit=1 << 10)
-    with pytest.raises(ConnectionError):
-        await asyncio.wait_for(connection.send(*[request("/openapi.json", method="GET") * 1_000] * 1_000), 20)
-    await connection.close()
-
-
-async def test_a_server_that_closes_says_so_in_its_last_answers(shelf, at, make_kernel, tmp_path):
-    """A request on an idle connection just after the server began to close is answered, with ``Connection: close``."""
-    shelf.put("sum", 1)
-    async with AsyncExitStack() as proxies:
-        kernel = await proxies.enter_async_context(make_kernel())
-        await kernel.apply(shelf.desire(at("sum")), shelf.fetch)
-        servers = AsyncExitStack()
-        port = await open_door(REST, proxies, servers, kernel, tmp_path, fast=True)
-        connection = await Connection.to(port)
-        await connection.send(request(SUM, ROW))
-        assert "connection" not in (await connection.answer()).headers
-        closing = asyncio.create_task(servers.aclose())
-        await asyncio.sleep(0)
-        await connection.send(request(SUM, ROW) * 2)
-        answers = [await connection.answer() for _ in range(2)]
-        assert [predictions(answer) for answer in answers] == [[6.0], [6.0]]
-        assert [answer.headers.get("connection") for answer in answers] == [None, "close"]
-        await closing
-        assert await connection.rest() == b""
-        await connection.close()

@@ -26,6 +26,7 @@ class Exchange(Request):
         ready: True when the request can be answered: its body is here, or is not needed.
         begun: True when the answer is being made.
         admitted: True when route and key were checked before the whole body was here.
+        prediction: The endpoint, if the request is a prediction that can be decoded together with others; else None.
         parts: The parts of the body that are here.
         encode: Makes the response of the kernel's answer; set with the call.
     """
@@ -38,6 +39,7 @@ class Exchange(Request):
     ready: bool = False
     begun: bool = False
     admitted: bool = False
+    prediction: PredictionEndpoint | None = None
     parts: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
     encode: Encode | None = None
@@ -48,13 +50,6 @@ class Exchange(Request):
     def gone(self) -> bool:
         """True once the connection is closed."""
         return self.connection.gone
-
-    @property
-    def prediction(self) -> PredictionEndpoint | None:
-        """The endpoint, if the request is a prediction that can be decoded together with others; else None."""
-        if self.route is None or b"content-encoding" in self.headers:
-            return None
-        return self.route.endpoint if isinstance(self.route.endpoint, PredictionEndpoint) else None
 
     @property
     def alone(self) -> bool:

@@ -16,6 +16,7 @@ from mendel.transports.rest.connection_limits import FIRST_REQUEST_S, SWEEP_EVER
 from mendel.transports.rest.exchange import Exchange
 from mendel.transports.rest.fast_connection import FastConnection
 from mendel.transports.rest.http_messages import Response
+from mendel.transports.rest.prediction_endpoint import PredictionEndpoint
 from mendel.transports.rest.prediction_groups import PredictionGroups
 from mendel.transports.rest.rest_policy import RestPolicy
 
@@ -116,6 +117,9 @@ class FastRestServer:
             exchange.refusal = self.application.find(exchange)
         except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one request and not the connection
             exchange.refusal = self.application.failure(exchange, error)
+        endpoint = None if exchange.route is None else exchange.route.endpoint
+        if isinstance(endpoint, PredictionEndpoint) and b"content-encoding" not in exchange.headers:
+            exchange.prediction = endpoint
 
     def admission(self, exchange: Exchange) -> Response | None:
         """Give the response that refuses *exchange* before its body is here; None if the body is to be read."""

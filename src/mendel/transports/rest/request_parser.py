@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import httptools
@@ -14,8 +14,6 @@ from mendel.transports.rest.http_messages import SINGLE, Response
 
 if TYPE_CHECKING:
     from mendel.transports.rest.fast_connection import FastConnection
-
-_UNUSUAL: Final = (b"?", b"%", b"#")
 
 
 class _Ended(Exception):
@@ -166,7 +164,7 @@ def _target(url: bytes) -> tuple[str, bytes]:
     >>> _target(b"/v2/models/a%20b/infer?x=1"), _target(b"/health")
     (('/v2/models/a b/infer', b'x=1'), ('/health', b''))
     """
-    if url[:1] == b"/" and not any(mark in url for mark in _UNUSUAL):
+    if url[:1] == b"/" and b"?" not in url and b"%" not in url and b"#" not in url:
         return url.decode("ascii"), b""
     parsed = httptools.parse_url(url)
     path = parsed.path.decode("ascii")
