@@ -29,10 +29,12 @@ def until(
     return found
 
 
-async def until_async(condition: Callable[[], T], *, within: float = 30.0, every: float = 0.01) -> T:
+async def until_async(
+    condition: Callable[[], T], *, within: float = 30.0, every: float = 0.01, told: Callable[[], object] = str
+) -> T:
     """`until`, for tests whose condition comes true in the same event loop."""
     deadline = time.monotonic() + within
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"it did not happen within {within:g} s"
+        assert time.monotonic() < deadline, f"it did not happen within {within:g} s: {told()}"
         await asyncio.sleep(every)
     return found

@@ -47,8 +47,12 @@ async def world(open_world, shelf, at):
 
 
 @pytest.mark.slow(6)
-@pytest.mark.parametrize("name", ["go", "js", "python"])
-async def test_other_clients_find_the_doors_right(world, name):
+@pytest.mark.parametrize(
+    ("name", "fast"),
+    [("go", True), ("js", True), ("python", True), ("go", False)],
+    ids=["grpc-go", "grpc-js", "tritonclient", "grpc-go, standard"],
+)
+async def test_other_clients_find_the_doors_right(world, name, fast):
     """
     Each client gets right answers and errors with their texts; its deadlines, cancellations, metadata and gzip count.
 
