@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from mendel.serving.row_batches import Frame
     from mendel.serving.signature_inference import infer_signature
     from mendel.serving.single_process import LocalBreakers, LocalCounters
-    from mendel.serving.tensors import elements, from_raw, to_raw
+    from mendel.serving.tensors import elements, from_raw, raw_of, to_raw
     from mendel.serving.unregistered_version import (
         single_version_model,
         standalone_state,
@@ -189,6 +189,7 @@ __all__ = [
     "plain_body",
     "predict_example",
     "project_of",
+    "raw_of",
     "read_json",
     "read_mlmodel",
     "read_probe",

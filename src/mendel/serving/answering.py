@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -58,16 +58,7 @@ class Answering:
 
     def by_door(self, delivered: Delivered) -> dict[Done, list[Answered]]:
         """Build the answers of the requests *delivered*, grouped by the callback that receives them."""
-        groups: dict[Done, list[Answered]] = {}
-        for ticket, outcome in delivered:
-            if ticket.done is not None:
-                answered = (ticket.call, self._result(ticket, outcome))
-                group = groups.get(ticket.done)
-                if group is None:
-                    groups[ticket.done] = [answered]
-                else:
-                    group.append(answered)
-        return groups
+        return by_door((ticket, self._result(ticket, outcome)) for ticket, outcome in delivered)
 
     def _result(self, ticket: PendingRequest[Outcome], outcome: Outcome | BaseException) -> InferenceAnswer | Exception:
         error = outcome.error if isinstance(outcome, Outcome) else outcome
@@ -90,3 +81,18 @@ class Answering:
             failure.__cause__ = error
             return failure
         return error if isinstance(error, Exception) else RuntimeError(f"A batch ended with {type(error).__name__}.")
+
+
+def by_door(
+    results: Iterable[tuple[PendingRequest[Outcome], InferenceAnswer | Exception]],
+) -> dict[Done, list[Answered]]:
+    """Group answers and errors by the callback that receives them, in order."""
+    groups: dict[Done, list[Answered]] = {}
+    for ticket, result in results:
+        if ticket.done is not None:
+            group = groups.get(ticket.done)
+            if group is None:
+                groups[ticket.done] = [(ticket.call, result)]
+            else:
+                group.append((ticket.call, result))
+    return groups

@@ -52,6 +52,11 @@ class PendingRequest(msgspec.Struct, Generic[R], eq=False, kw_only=True):
     started: float = 0.0
     called: float = 0.0
 
+    @property
+    def is_abandoned(self) -> bool:
+        """True once nobody waits for the answer."""
+        return self.caller is not None and self.caller.gone
+
 
 @dataclass(slots=True, eq=False)
 class _Batch(Generic[R]):
@@ -112,7 +117,7 @@ class Lane(Generic[R]):
         self._threads = ThreadPoolExecutor(max_workers=width, thread_name_prefix=f"mendel-{name}")
         self._idle = asyncio.Event()
         self._idle.set()
-        self._waking = False
+        self._waking = self._closed = False
         self._longest_call = longest_call
         self.stuck = 0
         self.running = 0
@@ -128,9 +133,15 @@ class Lane(Generic[R]):
         """True when every thread is stuck in a call that was given up."""
         return self.stuck >= self._width
 
-    def wait_ahead(self) -> timedelta:
-        """Estimate the waiting time of a new request from the queue length and the mean duration of past batches."""
-        queued = len(self._queue) if self._one_per_batch else self._queued_rows / self._max_rows
+    def wait_ahead(self, requests: int = 0, rows: int = 0) -> timedelta:
+        """
+        Estimate the waiting time of a new request from the queue length and the mean duration of past batches.
+
+        Args:
+            requests: The number of requests that will be queued before it, besides those in the queue.
+            rows: The number of their rows.
+        """
+        queued = len(self._queue) + requests if self._one_per_batch else (self._queued_rows + rows) / self._max_rows
         batches = self.running / self._width + queued
         return timedelta(seconds=self.batch_seconds * batches)
 
@@ -152,6 +163,7 @@ class Lane(Generic[R]):
     def close(self) -> None:
         """Fail every queued request with DeadlineExceeded, and end the threads after the batches that run."""
         self._fail_queued(DeadlineExceeded("The model version was unloaded before this request was predicted."))
+        self._closed = True
         if not self.running:
             self._deadlines.close()
         self._threads.shutdown(wait=False, cancel_futures=False)
@@ -206,7 +218,7 @@ class Lane(Generic[R]):
         rows, queue = 0, self._queue
         while queue:
             ticket = queue[0]
-            if ticket.settled or (ticket.caller is not None and ticket.caller.gone):
+            if ticket.settled or ticket.is_abandoned:
                 passed.append(self._pop())
                 continue
             if batch and (
@@ -216,7 +228,7 @@ class Lane(Generic[R]):
             rows += ticket.rows.count
             batch.append(self._pop())
         if passed:
-            self._hand_out(passed, DeadlineExceeded("The caller left before the model answered."))
+            self._hand_out(passed, [DeadlineExceeded("The caller left before the model answered.") for _ in passed])
             self._dropped(passed)
         return batch
 
@@ -241,12 +253,18 @@ class Lane(Generic[R]):
                 self._settle(batch.tickets, future.result() if error is None else error)
         finally:
             self._wake()
+            if self._closed and not self.running:
+                self._deadlines.close()
 
     def _settle(self, tickets: list[PendingRequest[R]], outcomes: Sequence[R] | BaseException) -> None:
-        self._ran(tickets, outcomes)
-        self._hand_out(tickets, outcomes)
+        try:
+            self._ran(tickets, outcomes)
+        finally:
+            self._hand_out(tickets, outcomes)
 
-    def _hand_out(self, tickets: Sequence[PendingRequest[R]], outcomes: Sequence[R] | BaseException) -> None:
+    def _hand_out(
+        self, tickets: Sequence[PendingRequest[R]], outcomes: Sequence[R] | Sequence[MendelError] | BaseException
+    ) -> None:
         """Deliver the *outcomes* of those *tickets* that are not settled."""
         failed = isinstance(outcomes, BaseException)
         delivered: list[tuple[PendingRequest[R], R | BaseException]] = []
@@ -259,7 +277,7 @@ class Lane(Generic[R]):
             self._deliver(delivered)
 
     def _expire(self, tickets: Sequence[PendingRequest[R]]) -> None:
-        self._hand_out(tickets, DeadlineExceeded("The deadline passed before the model answered."))
+        self._hand_out(tickets, [DeadlineExceeded("The deadline passed before the model answered.") for _ in tickets])
 
 
 def _alike(one: PendingRequest[R], other: PendingRequest[R]) -> bool:

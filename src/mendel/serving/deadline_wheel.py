@@ -51,6 +51,8 @@ class DeadlineWheel(Generic[T]):
         spoke = self._spokes.get(math.ceil(deadline / TICK_S))
         if spoke is not None:
             spoke.discard(item)
+            if not spoke:
+                spoke.clear()  # a set keeps the memory of its largest size, and there are thousands of spokes
 
     def close(self) -> None:
         """Forget every item."""

@@ -57,32 +57,47 @@ class DecidedClasses:
 
     def compare(self, returned: Any, probabilities: Any) -> None:
         """Compare what ``predict`` and ``predict_proba`` *returned* for the same rows."""
-        decided = self.decide(probabilities)
-        if decided is None:
+        if not self._has_decisions(probabilities):
             return
-        if not (isinstance(returned, np.ndarray) and returned.dtype == decided.dtype and (returned == decided).all()):
+        decided, clear = self._most_probable(probabilities), self._clear(probabilities)
+        alike = isinstance(returned, np.ndarray) and (returned.shape, returned.dtype) == (decided.shape, decided.dtype)
+        if not alike or (returned[clear] != decided[clear]).any():
             self._refuted = True
-        self._compared += len(decided)
+        self._compared += int(clear.sum())
 
-    def accept(self) -> None:
-        """Derive predictions from now on, if enough rows were compared and all agreed."""
+    def accept(self) -> bool:
+        """Derive predictions from now on, if enough rows were compared and all agreed; gives whether that is so."""
         self.accepted = self._compared >= _LEAST_ROWS and not self._refuted
+        return self.accepted
 
     def decide(self, probabilities: Any) -> NDArray[Any] | None:
         """Give the most probable class of each row; None if the model itself must predict these rows."""
-        if not (isinstance(probabilities, np.ndarray) and probabilities.ndim == 2):  # noqa: PLR2004 - rows by classes
+        if not self._has_decisions(probabilities) or not self._clear(probabilities).all():
             return None
-        if probabilities.shape[1] != len(self._classes) or len(self._classes) < 2:  # noqa: PLR2004 - a decision
-            return None
+        return self._most_probable(probabilities)
+
+    def _has_decisions(self, probabilities: Any) -> bool:
+        """Tell whether *probabilities* is one array with a column per class, of at least two classes."""
+        rows_by_classes, least = 2, 2
+        return (
+            isinstance(probabilities, np.ndarray)
+            and probabilities.ndim == rows_by_classes
+            and probabilities.shape[1] == len(self._classes) >= least
+        )
+
+    def _most_probable(self, probabilities: NDArray[Any]) -> NDArray[Any]:
+        decided: NDArray[Any] = self._classes.take(probabilities.argmax(axis=1))
+        return decided
+
+    def _clear(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+        """Mark the rows whose best class is clearly more probable than every other; NaN is not clear."""
         if len(self._classes) == 2:  # noqa: PLR2004 - much faster than sorting
             margins = np.abs(probabilities[:, 1] - probabilities[:, 0])
         else:
             best = np.partition(probabilities, -2, axis=1)
             margins = best[:, -1] - best[:, -2]
-        if not (margins > _MARGIN).all():  # NaN too
-            return None
-        decided: NDArray[Any] = self._classes.take(probabilities.argmax(axis=1))
-        return decided
+        clear: NDArray[np.bool_] = margins > _MARGIN
+        return clear
 
 
 def _name(model: Any) -> str:

@@ -280,19 +280,16 @@ class Kernel:
             ModelFailed: The model raised an exception, or its output is invalid.
             StoreUnavailable: ``policy.logging_required`` is True, and the prediction log accepts no rows.
         """
+        if self._state == "created":
+            raise NotReady("The server is created.", retry_after=_SOON)
         future: asyncio.Future[InferenceAnswer] = self._loop.create_future()
-
-        def done(answered: Sequence[Answered]) -> None:
-            ((_, result),) = answered
-            if future.done():
-                return
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
-
-        self._submit((call,), done, _Waiting(future))
-        return await future
+        waiting = _Waiting(future)
+        self._submit((call,), waiting.take, waiting)
+        try:
+            return await future
+        finally:
+            waiting.leave()
+            del future
 
     def submit_many(self, calls: Sequence[InferenceCall], done: Done) -> None:
         """
@@ -324,12 +321,12 @@ class Kernel:
             version.used_at = tickets[0].arrived
             version.meter.entered(len(tickets))
             self._in_flight.enter(len(tickets))
-            version.lane.submit(tickets)
             if group.hosted.deployment.shadow is not None:
-                for ticket in tickets:
-                    send_to_shadow(group.hosted, version, ticket, self._loop)
+                send_to_shadow(group.hosted, version, tickets, self._loop)
+            version.lane.submit(tickets)
         if refused:
             self._loop.call_soon(done, refused)
+        del calls, done, turn, refused  # the frames of a refusal refer to this frame, and would keep it in a cycle
 
     def readiness(self) -> Readiness:
         """Give the readiness of this kernel and the result of each check."""
@@ -462,11 +459,25 @@ class _Waiting:
     __slots__ = ("_future",)
 
     def __init__(self, future: asyncio.Future[InferenceAnswer]) -> None:
-        self._future = future
+        self._future: asyncio.Future[InferenceAnswer] | None = future
 
     @property
     def gone(self) -> bool:
-        return self._future.done()
+        return self._future is None or self._future.done()
+
+    def leave(self) -> None:
+        """Wait no longer; the frames of an error refer to this object, and with a future it would be a cycle."""
+        self._future = None
+
+    def take(self, answered: Sequence[Answered]) -> None:
+        """Pass on the only answer."""
+        ((_, result),) = answered
+        if self._future is None or self._future.done():
+            return
+        if isinstance(result, Exception):
+            self._future.set_exception(result)
+        else:
+            self._future.set_result(result)
 
 
 def _logging(done: Done) -> Done:

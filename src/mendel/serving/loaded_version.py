@@ -18,7 +18,7 @@ from mendel.durable import Clock
 from mendel.errors import DeadlineExceeded, InvalidInput, ModelError, ModelNotLoadable, Unavailable
 from mendel.projects import Project
 from mendel.resilience import BreakerPhase
-from mendel.serving.answering import Answering, Delivered, InFlight
+from mendel.serving.answering import Answering, Delivered, InFlight, by_door
 from mendel.serving.artifact_writer import REFERENCE
 from mendel.serving.batch_execution import BatchRun, Outcome
 from mendel.serving.batching import Lane, PendingRequest
@@ -332,16 +332,22 @@ class LoadedVersion:
             self._context.breakers.record(self.ref, epoch=epoch, unused=unused)
 
     def _deliver(self, delivered: Delivered) -> None:
-        context, now = self._context, self._context.steady()
         waiting = [pair for pair in delivered if not pair[0].shadow]
+        try:
+            answers = self._answering().by_door(waiting)
+        except Exception as error:  # noqa: BLE001 - each request gets an answer, even if it is the defect of Mendel
+            answers = by_door((ticket, error) for ticket, _ in waiting)
+        for done, answered in answers.items():
+            self._loop.call_soon(done, answered)  # so that the fault of a door fails only its own requests
+        self._context.in_flight.leave(len(waiting))
         self.meter.left(len(waiting))
-        late = sum(isinstance(outcome, DeadlineExceeded) for ticket, outcome in waiting if not _is_gone(ticket))
+        late = sum(isinstance(outcome, DeadlineExceeded) for ticket, outcome in waiting if not ticket.is_abandoned)
         if late:
             self.meter.outcome(TIMEOUT, late)
-        answering = Answering(ref=self.ref, metadata=self.metadata, at=context.clock(), now=now)
-        for done, answered in answering.by_door(waiting).items():
-            self._loop.call_soon(done, answered)  # so that the fault of a door fails only its own requests
-        context.in_flight.leave(len(waiting))
+
+    def _answering(self) -> Answering:
+        context = self._context
+        return Answering(ref=self.ref, metadata=self.metadata, at=context.clock(), now=context.steady())
 
     def _describe(self, context: KernelContext, generation: int, now: datetime) -> AnswerMetadata:
         served, descriptor, server = self.served, self.artifact.descriptor, context.identity
@@ -401,7 +407,3 @@ def _by_epoch(tickets: Sequence[PendingRequest[Outcome]], failed: Sequence[bool]
         if not ticket.shadow:
             counts.setdefault(ticket.epoch, [0, 0])[bad] += 1
     return {epoch: (good, bad) for epoch, (good, bad) in counts.items()}
-
-
-def _is_gone(ticket: PendingRequest[Outcome]) -> bool:
-    return ticket.caller is not None and ticket.caller.gone

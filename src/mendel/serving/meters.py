@@ -84,9 +84,9 @@ class VersionMeter:
         """Record that loading the version took *grown_bytes* of memory; a negative number when memory was freed."""
         self._counters.add(self._memory, grown_bytes)
 
-    def shed(self) -> None:
-        """Count one request whose copy was not sent to this shadow version."""
-        self._counters.add(self._shed)
+    def shed(self, count: int = 1) -> None:
+        """Count *count* requests of which no copy was sent to this shadow version."""
+        self._counters.add(self._shed, count)
 
     def batch(
         self,
@@ -104,7 +104,7 @@ class VersionMeter:
         for ticket, bad in zip(tickets, failed, strict=True):
             times, rows = taken.get(ticket.call.door, ([], 0))
             taken[ticket.call.door] = (times, rows + ticket.rows.count)
-            if not ticket.settled:
+            if not (ticket.settled or ticket.is_abandoned):
                 times.append((now - ticket.arrived) * 1000)
                 answered += 1
                 faults += bad

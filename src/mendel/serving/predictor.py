@@ -14,7 +14,7 @@ from mendel.errors import MendelError, ModelFailed
 from mendel.serving.decided_classes import DecidedClasses
 from mendel.serving.input_contract import Container, InputContract, require_pandas
 from mendel.serving.model_program import fitted_names, forget_names
-from mendel.serving.prediction_outputs import divide, matrix_of, per_row, plain, probabilities_per_row
+from mendel.serving.prediction_outputs import divide, flat_classes, matrix_of, per_row, plain, probabilities_per_row
 from mendel.serving.response_format import Body, ResponseFormat
 from mendel.serving.row_batches import Frame
 from mendel.values.library_versions import LibraryVersion
@@ -140,7 +140,9 @@ class PredictorDescriptor:
         """Give the probabilities *returned* if they are finite numbers in one array with a column per class."""
         if not isinstance(returned, np.ndarray) or returned.dtype != np.float64 or not np.isfinite(returned).all():
             return None
-        width = returned.shape[1] if self.classes is None and returned.ndim == 2 else len(self.classes or ())  # noqa: PLR2004
+        if self.classes is None:
+            return returned if returned.shape == (rows, *returned.shape[1:2]) else None
+        width = len(flat_classes(self.classes))
         return returned if returned.shape == (rows, width) else None
 
     def _returned_as_is(self, rows: int, returned: Any, returned_proba: Any) -> Outputs:
@@ -221,8 +223,14 @@ class Predictor:
 
     def checked(self) -> None:
         """Call the model once per batch from now on, if the calls so far have shown that one call is enough."""
-        if self._decision is not None:
-            self._decision.accept()
+        if self._decision is not None and not self._decision.accept():
+            self._decision = None
+
+    def described(self, descriptor: PredictorDescriptor) -> Predictor:
+        """Give a predictor of the same model with another description; it calls the model as often as this one."""
+        made = Predictor(self.model, descriptor)
+        made._decision = self._decision
+        return made
 
     def close(self) -> None:
         """Call the model's method ``close`` if it has one; an exception becomes a RuntimeWarning."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from mendel.errors import BreakerOpen, DeadlineExceeded, NotReady, Overloaded, Unsupported
+from mendel.errors import BreakerOpen, DeadlineExceeded, MendelError, NotReady, Overloaded, Unsupported
 from mendel.resilience import Admitted, CallRefused
 from mendel.serving.answering import Done
 from mendel.serving.batch_execution import Outcome
@@ -21,6 +21,7 @@ from mendel.serving.model_lookup import ModelLookup
 from mendel.serving.policy import ServingPolicy
 from mendel.serving.ports import BreakerView
 from mendel.serving.routing import choose_version
+from mendel.values import ModelName
 
 _SOON: Final = timedelta(seconds=1)
 _LEAST_WAIT: Final = timedelta(milliseconds=100)
@@ -50,13 +51,12 @@ class Admission:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Admitted:
+class _VersionGroup:
     """The requests of one turn that one version answers."""
 
     hosted: LoadedDeployment
     version: LoadedVersion
-    waiting: int
-    expected_wait: timedelta
+    rows: int = 0
     tickets: list[PendingRequest[Outcome]] = field(default_factory=list)
     admission: Admitted | None = None
 
@@ -69,11 +69,12 @@ class Turn:
     """
 
     def __init__(self, admission: Admission, *, done: Done, caller: Caller | None) -> None:
-        self._from, self._done, self._caller = admission, done, caller
+        self._admission, self._done, self._caller = admission, done, caller
         self._began = admission.steady()
         self._patience = admission.policy.request_timeout
         self._resolved: dict[tuple[str | None, int | None, bool], tuple[LoadedDeployment, LoadedVersion | None]] = {}
-        self._by_version: dict[LoadedVersion, _Admitted] = {}
+        self._by_version: dict[LoadedVersion, _VersionGroup] = {}
+        self._waiting: dict[ModelName, int] = {}
 
     def add(self, call: InferenceCall) -> None:
         """
@@ -89,9 +90,14 @@ class Turn:
                 raise DeadlineExceeded("The deadline of the request passed before the server received it.")
         hosted, version = self._resolve(call)
         rows = version.artifact.codec.decode(call.input)
-        admitted, admission, fallback = self._admit(hosted, version)
-        if fallback:
-            rows = admitted.version.artifact.codec.decode(call.input)
+        group, admission, fallback = self._admit(hosted, version)
+        try:
+            if fallback:
+                rows = group.version.artifact.codec.decode(call.input)
+            self._require_room(group, patience)
+        except MendelError:
+            self._admission.breakers.record(group.version.ref, epoch=admission.epoch, unused=1)
+            raise
         ticket: PendingRequest[Outcome] = PendingRequest(
             rows=rows,
             call=call,
@@ -102,10 +108,10 @@ class Turn:
             epoch=admission.epoch,
             fallback=fallback,
         )
-        self._require_room(admitted, ticket)
-        admitted.tickets.append(ticket)
+        group.tickets.append(ticket)
+        group.rows += rows.count
 
-    def admitted(self) -> list[_Admitted]:
+    def admitted(self) -> list[_VersionGroup]:
         """Give the admitted requests of each version."""
         return [group for group in self._by_version.values() if group.tickets]
 
@@ -116,12 +122,12 @@ class Turn:
             found = self._resolved[key] = self._look_up(call)
         hosted, version = found
         if version is None:  # the versions of a canary: each request has its own
-            chosen = choose_version(hosted.deployment, call.key, self._from.rng)
-            version = self._usable(self._from.lookup.version(hosted, hosted.answering(chosen)), call)
+            chosen = choose_version(hosted.deployment, call.key, self._admission.rng)
+            version = self._usable(self._admission.lookup.version(hosted, hosted.answering(chosen)), call)
         return hosted, version
 
     def _look_up(self, call: InferenceCall) -> tuple[LoadedDeployment, LoadedVersion | None]:
-        source = self._from
+        source = self._admission
         if (state := source.state()) != "serving":
             raise NotReady(f"The server is {state}.", retry_after=_SOON)
         hosted = source.lookup.deployment(call.model)
@@ -140,7 +146,7 @@ class Turn:
             raise NotReady(f"{version.ref}: {version.died}", retry_after=_SOON)
         return version
 
-    def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[_Admitted, Admitted, bool]:
+    def _admit(self, hosted: LoadedDeployment, version: LoadedVersion) -> tuple[_VersionGroup, Admitted, bool]:
         """
         Give *version* if its circuit breaker admits the call, else the fallback version.
 
@@ -152,7 +158,7 @@ class Turn:
             return group, admission, False
         version.meter.outcome(BREAKER_OPEN)
         fallback = hosted.versions.get(hosted.deployment.fallback or 0)
-        if fallback is not None and fallback is not version:
+        if fallback is not None and fallback is not version and not fallback.lane.blocked:
             second = self._group(hosted, fallback)
             other = self._ask_breaker(second)
             if not isinstance(other, CallRefused):
@@ -163,40 +169,38 @@ class Turn:
             remedy="Try again later, or roll the model back.",
         )
 
-    def _ask_breaker(self, group: _Admitted) -> Admitted | CallRefused:
+    def _ask_breaker(self, group: _VersionGroup) -> Admitted | CallRefused:
         """Ask the breaker for one call; a closed breaker admits all calls of the turn alike."""
         if group.admission is not None:
             return group.admission
-        admission = self._from.breakers.admit(group.version.ref)
+        admission = self._admission.breakers.admit(group.version.ref)
         if isinstance(admission, Admitted) and not admission.probe:
             group.admission = admission
         return admission
 
-    def _group(self, hosted: LoadedDeployment, version: LoadedVersion) -> _Admitted:
+    def _group(self, hosted: LoadedDeployment, version: LoadedVersion) -> _VersionGroup:
         group = self._by_version.get(version)
         if group is None:
-            group = self._by_version[version] = _Admitted(
-                hosted=hosted,
-                version=version,
-                waiting=sum(other.lane.queued for other in hosted.versions.values()),
-                expected_wait=version.lane.wait_ahead(),
-            )
+            group = self._by_version[version] = _VersionGroup(hosted=hosted, version=version)
         return group
 
-    def _require_room(self, group: _Admitted, ticket: PendingRequest[Outcome]) -> None:
-        refusal = self._from.policy.bulkhead.refusal(
-            waiting=group.waiting,
-            expected_wait=group.expected_wait,
-            remaining_seconds=ticket.deadline - ticket.arrived,
+    def _require_room(self, group: _VersionGroup, patience: timedelta) -> None:
+        hosted, version = group.hosted, group.version
+        model = hosted.deployment.model
+        waiting = self._waiting.get(model)
+        if waiting is None:
+            waiting = sum(other.lane.queued for other in hosted.versions.values())
+        refusal = self._admission.policy.bulkhead.refusal(
+            waiting=waiting,
+            expected_wait=version.lane.wait_ahead(len(group.tickets), group.rows),
+            remaining_seconds=patience.total_seconds(),
         )
         if refusal is None:
-            group.waiting += 1
+            self._waiting[model] = waiting + 1
             return
-        version = group.version
-        self._from.breakers.record(version.ref, epoch=ticket.epoch, unused=1)
         version.meter.outcome(REJECTED)
         raise Overloaded(
-            f"Model {version.ref.model!r} is overloaded: {refusal.reason}.",
+            f"Model {model!r} is overloaded: {refusal.reason}.",
             retry_after=max(refusal.retry_after, _LEAST_WAIT),
             remedy="Try again after the time in Retry-After.",
         )

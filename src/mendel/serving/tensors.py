@@ -79,7 +79,8 @@ def raw_of(values: list[Any], datatype: str) -> bytes:
         return to_raw(objects(values), datatype)
     code = _CODES.get(datatype)
     if code is None or len(values) > _FEW_VALUES:
-        return to_raw(np.array([math.nan if value is None else value for value in values]), datatype)
+        filled = [math.nan if value is None else value for value in values]
+        return to_raw(np.array(filled, dtype=known_dtype(datatype)), datatype)
     if None in values:
         values = [math.nan if value is None else value for value in values]
     return struct.pack(f"<{len(values)}{code}", *values)

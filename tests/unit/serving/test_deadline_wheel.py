@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 
 from hypothesis import given
@@ -88,3 +89,16 @@ async def test_a_wheel_turns_on_a_real_loop():
     assert len(wheel) == 1
     wheel.close()
     assert not len(wheel)
+
+
+def test_a_wheel_keeps_no_memory_of_items_that_were_discarded():
+    """After 500 items at each of 300 times came and went, what is left is small."""
+    loop = Loop()
+    wheel: DeadlineWheel[Item] = DeadlineWheel(list, loop=loop, steady=lambda: loop.now)
+    for tick in range(300):
+        items = [Item() for _ in range(500)]
+        for item in items:
+            wheel.add(item, 30 + tick * TICK_S)
+        for item in items:
+            wheel.discard(item, 30 + tick * TICK_S)
+    assert sum(map(sys.getsizeof, wheel._spokes.values())) < 300 * 1000

@@ -132,10 +132,27 @@ def test_an_object_with_a_method_of_its_own_is_asked_twice():
     assert DecidedClasses.of(model) is None
 
 
+def test_a_model_with_several_labels_per_row_is_not_derived():
+    """A multilabel network has a list of labels in ``classes_``, and answers several of them per row."""
+    labels = (ROWS > 0).astype(int)
+    model = MLPClassifier((4,), max_iter=400, tol=0.01, random_state=0).fit(ROWS, labels)
+    decision = DecidedClasses.of(model)
+    for rows in (ROWS, ROWS[:1], ROWS[:3]):
+        decision.compare(model.predict(rows), model.predict_proba(rows))
+    assert not decision.accept()
+
+
+def test_an_undecided_row_hides_no_contradiction_beside_it():
+    """In a batch with a tied row, the other rows still count."""
+    decision = DecidedClasses.of(LogisticRegression().fit(ROWS, TWO))
+    decision.compare(np.array([0] * 20), np.array([[0.9, 0.1]] * 20))
+    decision.compare(np.array([0, 0]), np.array([[0.5, 0.5], [0.1, 0.9]]))
+    assert not decision.accept()
+
+
 def test_a_single_contradiction_ends_it():
     """If the two methods disagree about one row of the checks, the model is always asked twice."""
     decision = DecidedClasses.of(LogisticRegression().fit(ROWS, TWO))
     decision.compare(np.array([0] * 20), np.array([[0.9, 0.1]] * 20))
     decision.compare(np.array([0]), np.array([[0.1, 0.9]]))
-    decision.accept()
-    assert not decision.accepted
+    assert not decision.accept()

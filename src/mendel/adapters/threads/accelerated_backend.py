@@ -96,6 +96,7 @@ class AcceleratedBackend(ThreadBackend):
         self._thread: threading.Thread | None = None
 
     def checked(self) -> None:
+        super().checked()
         self._end_load()
         self._thread = threading.Thread(
             target=self._loads.accelerate, args=(self, self._directory), name="mendel-accelerate", daemon=True
@@ -135,4 +136,4 @@ def _replace(backend: AcceleratedBackend, directory: Path, going_on: Callable[[]
 
 def _declined(predictor: Predictor, reason: str) -> Predictor:
     acceleration = Acceleration(accelerated=False, reason=reason)
-    return Predictor(predictor.model, replace(predictor.descriptor, acceleration=acceleration))
+    return predictor.described(replace(predictor.descriptor, acceleration=acceleration))

@@ -63,3 +63,4 @@ class ThreadBackend:
         if self._died is None:
             self._died = "The model was unloaded, so it can no longer predict."
             self.predictor.close()
+            self.predictor = Predictor(None, self.predictor.descriptor)  # the model's memory is free without collection

@@ -22,8 +22,8 @@ from mendel.serving import (
     event_time_of,
     from_raw,
     key_of,
+    raw_of,
     shown,
-    to_raw,
     without_mark,
 )
 from mendel.transports.rest.http_messages import Response, decimal, json_response
@@ -124,7 +124,7 @@ def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Ten
         output: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         wanted = asked.outputs.get(tensor.name)
         if asked.binary if wanted is None else wanted:
-            raws.append(to_raw(_array(tensor), tensor.datatype))
+            raws.append(raw_of(tensor.values, tensor.datatype))
             output["parameters"] = {"binary_data_size": len(raws[-1])}
         else:
             output["data"] = tensor.values
@@ -143,12 +143,6 @@ def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Ten
     head = orjson.dumps(document)
     length = ((HEADER_LENGTH, str(len(head)).encode()),)
     return Response(body=b"".join([head, *raws]), content_type=_BINARY_TYPE, headers=length)
-
-
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    if tensor.datatype == "BYTES":
-        return np.array(tensor.values, dtype=object)
-    return np.array([np.nan if value is None else value for value in tensor.values])
 
 
 def _binary(given: _Input, body: bytes, place: int, size: Any) -> np.ndarray[Any, Any]:
