@@ -51,6 +51,19 @@ class World:
         return await self.kernel.apply(self.shelf.desire(*deployments, keys=keys), self.shelf.fetch)
 
 
+class OneProcess:
+    """The repository control of a server with one process."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def load(self, model: ModelName, *, path: str | None = None) -> None:
+        assert (await self._kernel.load(model)).error is None
+
+    async def unload(self, model: ModelName) -> int | None:
+        return await self._kernel.unload(model)
+
+
 def listening() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no TCP_NODELAY without it
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

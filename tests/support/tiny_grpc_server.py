@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import grpc
@@ -20,6 +21,8 @@ from mendel.protos import open_inference_pb2 as pb
 
 SERVICE = "inference.GRPCInferenceService"
 MALFORMED = b""
+EXTENSIONS = ("statistics", "model_repository")
+SUCCESSES = count(1)
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.so_reuseport", 0)]
 Change = Callable[[str, Any, Any], Any]
 """Gives another answer, from the method, the request and the right answer (or the status, if it is refused)."""
@@ -87,10 +90,18 @@ def _metadata(request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
     return answer
 
 
+def _statistics() -> pb.ModelStatisticsResponse:
+    """Counts more successes each time, as after a call."""
+    times = pb.InferStatistics(success=pb.StatisticDuration(count=next(SUCCESSES)))
+    return pb.ModelStatisticsResponse(model_stats=[pb.ModelStatistics(name="m", version="1", inference_stats=times)])
+
+
 ANSWERS: dict[str, Callable[[Any], Any]] = {
     "ServerLive": lambda _: pb.ServerLiveResponse(live=True),
     "ServerReady": lambda _: pb.ServerReadyResponse(ready=True),
-    "ServerMetadata": lambda _: pb.ServerMetadataResponse(name="tiny", version="1.0"),
+    "ServerMetadata": lambda _: pb.ServerMetadataResponse(name="tiny", version="1.0", extensions=EXTENSIONS),
+    "ModelStatistics": lambda _: _statistics(),
+    "RepositoryIndex": lambda _: pb.RepositoryIndexResponse(models=[{"name": "m", "version": "1"}]),
     "ModelReady": lambda _: pb.ModelReadyResponse(ready=True),
     "ModelMetadata": _metadata,
     "ModelInfer": _infer,

@@ -124,6 +124,8 @@ GRPC_CHECKS: Final[tuple[Check[GrpcServer], ...]] = (
     _row("grpc.concurrency", grpc_inference.concurrency, "Inference"),
     _row("grpc.deadline", grpc_inference.deadline, "not specified", INFORMATION),
     _row("grpc.equal_to_rest", grpc_extensions.equal_to_rest, "gRPC", INFORMATION),
+    _row("grpc.statistics", grpc_extensions.statistics, f"{_TRITON}: statistics", EXTENSION),
+    _row("grpc.repository.index", grpc_extensions.repository_index, f"{_TRITON}: model repository", EXTENSION),
     _row("grpc.large_message", grpc_extensions.large_message, "gRPC, message size", EXTENSION),
     _row("grpc.health_service", grpc_extensions.health_service, "gRPC, health checking protocol", EXTENSION),
     _row("grpc.reflection", grpc_extensions.reflection, "gRPC, server reflection protocol", EXTENSION),

@@ -12,6 +12,7 @@ from mendel.conformance.grpc_server import GrpcServer, Refusal, parameters, read
 from mendel.conformance.outcomes import NotOffered, Undecided, Violation, expect, shown
 from mendel.conformance.rest_server import readable as readable_reply
 from mendel.conformance.tensors import difference
+from mendel.protos import open_inference_pb2 as pb
 
 _LARGE_BYTES: Final = 5 << 20
 _SERVICE: Final = "inference.GRPCInferenceService"
@@ -40,6 +41,24 @@ def reflection(server: GrpcServer) -> str:
     return f"{len(names)} services"
 
 
+def statistics(server: GrpcServer) -> str:
+    """Expect that the statistics of the model count a successful call."""
+    _require_extension(server, "statistics")
+    before = _successes(server)
+    server.answered("ModelInfer", server.message(server.sample().inputs))
+    after = _successes(server)
+    expect(after > before, f"The model counted {before} calls with success, and {after} after one more.")
+    return f"{after} calls with success"
+
+
+def repository_index(server: GrpcServer) -> str:
+    """Expect the model in the index of the repository."""
+    _require_extension(server, "model_repository")
+    names = [one.name for one in server.answered("RepositoryIndex", pb.RepositoryIndexRequest()).models]
+    expect(server.model in names, f"The index does not list the model: {shown(names)}")
+    return f"{len(names)} entries"
+
+
 def large_message(server: GrpcServer) -> str:
     """Expect that a message of more than 4 MiB, the default bound of gRPC, is taken."""
     text = parameters({"conformance_text": "a" * _LARGE_BYTES})
@@ -63,6 +82,19 @@ def equal_to_rest(server: GrpcServer) -> str:
     found = difference(readable_reply(other.reply), readable(sample.answer))
     expect(found is None, f"REST and gRPC differ: {found}.")
     return ""
+
+
+def _require_extension(server: GrpcServer, extension: str) -> None:
+    metadata = server.ask("ServerMetadata", pb.ServerMetadataRequest())
+    if isinstance(metadata, Refusal) or extension not in metadata.extensions:
+        raise NotOffered(f"The server does not announce {extension!r}.")
+
+
+def _successes(server: GrpcServer) -> int:
+    answer = server.answered("ModelStatistics", pb.ModelStatisticsRequest(name=server.model))
+    counts = [one.inference_stats.success.count for one in answer.model_stats if one.name == server.model]
+    expect(bool(counts), f"The statistics do not have the model: {shown(str(answer))}")
+    return sum(counts)
 
 
 def _require(answer: Any) -> None:

@@ -54,6 +54,14 @@ def refused(code, text, ask):
     assert (error.status(), text in error.message()) == (code, True), error
 
 
+def reload(client):
+    """Unload the model "sum", and load it again."""
+    client.unload_model("sum", headers=headers())
+    assert not client.is_model_ready("sum")
+    client.load_model("sum", headers=headers())
+    assert client.is_model_ready("sum")
+
+
 def grpc_checks(client):
     """What is checked over gRPC, by name."""
     ask = partial(add, over_grpc, client)
@@ -104,6 +112,25 @@ def grpc_checks(client):
     }
 
 
+def grpc_extension_checks(client):
+    """What is checked of Triton's extensions over gRPC, by name."""
+
+    def counted():
+        (before,) = client.get_inference_statistics("sum", "1", headers=headers()).model_stats
+        add(over_grpc, client, 1.0)
+        (after,) = client.get_inference_statistics("sum", headers=headers()).model_stats
+        assert after.inference_count == before.inference_count + 2, after
+        assert after.inference_stats.success.count == before.inference_stats.success.count + 1, after
+        assert {one.name for one in client.get_inference_statistics(headers=headers()).model_stats} == {"held", "sum"}
+
+    def reloaded():
+        reload(client)
+        index = client.get_model_repository_index(headers=headers(), as_json=True)["models"]
+        assert [(model["name"], model["state"]) for model in index] == [("held", "READY"), ("sum", "READY")], index
+
+    return {"gRPC: statistics": counted, "gRPC: repository": reloaded}
+
+
 def http_checks(client):
     """What is checked over HTTP, by name."""
     ask = partial(add, over_http, client)
@@ -123,6 +150,14 @@ def http_checks(client):
         refused("404", "'nobody'", lambda: client.infer("nobody", rows, headers=headers()))
         refused("401", "Authorization", lambda: client.infer("sum", rows))
 
+    def counted():
+        (before,) = client.get_inference_statistics("sum", "1", headers=headers())["model_stats"]
+        ask(1.0)
+        (after,) = client.get_inference_statistics("sum", headers=headers())["model_stats"]
+        assert after["inference_count"] == before["inference_count"] + 2, after
+        everything = client.get_inference_statistics(headers=headers())["model_stats"]
+        assert [one["name"] for one in everything] == ["held", "sum"], everything
+
     def at_once():
         rows = [inputs(over_http, [[float(value), 1, -1]]) for value in range(AT_ONCE)]
         asked = [client.async_infer("sum", row, headers=headers()) for row in rows]
@@ -137,6 +172,8 @@ def http_checks(client):
         "HTTP: metadata": described,
         "HTTP: ready": ready,
         "HTTP: mistakes": mistakes,
+        "HTTP: statistics": counted,
+        "HTTP: repository": partial(reload, client),
         "HTTP: many at once": at_once,
     }
 
@@ -148,7 +185,8 @@ def main() -> None:
         over_grpc.InferenceServerClient(GIVEN["address"]) as grpc_client,
         over_http.InferenceServerClient(GIVEN["http"], concurrency=32) as http_client,
     ):
-        for name, check in (grpc_checks(grpc_client) | http_checks(http_client)).items():
+        every = grpc_checks(grpc_client) | grpc_extension_checks(grpc_client) | http_checks(http_client)
+        for name, check in every.items():
             told[name] = ""
             try:
                 check()

@@ -19,7 +19,7 @@ from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.serving import InferenceCall, Records, ServingPolicy, version_counters
 from mendel.transports.rest.door import REST
 from mendel.values import Digest, Route
-from support.doors import DOOR_NAMES, open_door
+from support.doors import DOOR_NAMES, OneProcess, open_door
 from support.http_bytes import Connection, request
 from support.waiting import until_async
 
@@ -324,20 +324,6 @@ async def test_a_failing_row_is_logged_with_its_error(open_world, shelf, at, con
     (block,) = logged(spool)
     assert block.predictions is None
     assert block.errors == ("The model raised RuntimeError at models:39 predict.",)
-
-
-class OneProcess:
-    """A server of one process: its kernel is all that loads."""
-
-    def __init__(self, kernel):
-        self._kernel = kernel
-
-    async def load(self, model, *, path=None):
-        assert path is None
-        assert (await self._kernel.load(model)).error is None
-
-    async def unload(self, model):
-        return await self._kernel.unload(model)
 
 
 async def test_unloading_frees_and_loading_brings_back(open_world, shelf, at, connect):

@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from mendel.conformance import Verdict, check
-from mendel.serving import Kernel, ServingPolicy, infer_signature, write_artifact
-from mendel.values import ModelName
+from mendel.serving import ServingPolicy, infer_signature, write_artifact
+from support.doors import OneProcess
 from support.remote_peers import RemotePeer, remote_peer
 
 KEYS = {hashlib.sha256(b"mk_root").hexdigest(): ("admin",)}
@@ -30,19 +30,6 @@ FRAME = pd.DataFrame(
         "member": np.arange(N) % 2 == 0,
     }
 )
-
-
-class OneProcess:
-    """The repository control of a server with one process."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-
-    async def load(self, model: ModelName, *, path: str | None = None) -> None:
-        assert (await self._kernel.load(model)).error is None
-
-    async def unload(self, model: ModelName) -> int | None:
-        return await self._kernel.unload(model)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["standard", "fast"])

@@ -16,11 +16,11 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from mendel.protos import modelops_pb2, open_inference_pb2
 from mendel.serving import ServingPolicy
-from support.doors import World
+from support.doors import OneProcess, World
 from support.programs import grpc_client
 
 AGE_S = 1
-KEYS = {hashlib.sha256(b"caller").hexdigest(): ("predict", "read")}
+KEYS = {hashlib.sha256(b"caller").hexdigest(): ("predict", "read", "deploy")}
 
 
 def descriptors() -> str:
@@ -39,6 +39,7 @@ async def world(open_world, shelf, at):
 
     async def open_(policy: ServingPolicy) -> World:
         world = await open_world(policy)
+        world.kernel.repository = OneProcess(world.kernel)
         await world.apply(at("sum"), at("held"), keys=KEYS)
         return world
 
@@ -58,7 +59,7 @@ async def test_other_clients_find_the_doors_right(world, name, fast):
 
     Messages of 20 MiB pass, 300 calls at once too, and no call fails when connections end because of their age.
     """
-    policy = ServingPolicy()
+    policy = ServingPolicy(repository_control="explicit")
     lasting, aging = await world(policy), await world(replace(policy, max_connection_age=timedelta(seconds=AGE_S)))
     given = {
         "address": f"127.0.0.1:{lasting.ports['grpc']}",

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from mendel.protos import open_inference_pb2 as pb
+
 RECORDS = {"records": [{"a": 1.0, "b": 2.0, "c": 3.5}] * 2}
 FAULTY = {"records": [{"a": -1.0, "b": 2.0, "c": 3.5}]}
 
 
 @pytest.fixture
-async def client(open_world, shelf, at, connect):
-    """A client of a server with two models; ``failing`` fails rows that begin with a negative number."""
+async def world(open_world, shelf, at):
+    """A server with two models; ``failing`` fails rows that begin with a negative number."""
     shelf.put("sum", 1)
     shelf.put("failing", 2)
     world = await open_world()
     await world.apply(at("sum"), at("failing", 2))
+    return world
+
+
+@pytest.fixture
+def client(world, connect):
     return connect("rest", world)
 
 
@@ -52,3 +59,17 @@ async def test_unknown_models_and_versions_have_no_statistics(client, path: str)
     response = await client.http.get(path)
     assert response.status_code == 404
     assert response.json()["error"]
+
+
+async def test_grpc_gives_the_same_statistics(world, client, connect):
+    """The numbers over gRPC are those over REST."""
+    for body in (RECORDS, FAULTY):
+        await client.predict("failing", body)
+    told = await connect("grpc", world).v2.ModelStatistics(pb.ModelStatisticsRequest(name="failing", version="2"))
+    (expected,) = (await client.http.get("/v2/models/failing/stats")).json()["model_stats"]
+    (found,) = told.model_stats
+    assert (found.name, found.version) == ("failing", "2")
+    assert (found.inference_count, found.execution_count) == (3, 2)
+    for name, times in expected["inference_stats"].items():
+        duration = getattr(found.inference_stats, name)
+        assert {"count": duration.count, "ns": duration.ns} == times

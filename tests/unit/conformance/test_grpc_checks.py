@@ -101,6 +101,11 @@ def every_output(answer: Any) -> Any:
     return answer
 
 
+def no_successes(answer: Any) -> Any:
+    answer.model_stats[0].inference_stats.success.count = 1
+    return answer
+
+
 def versions(answer: Any) -> Any:
     answer.versions.append("2")
     return answer
@@ -144,6 +149,8 @@ def fails_after_many_calls() -> Change:
     seen: list[str] = []
 
     def change(called: str, request: Any, answer: Any) -> Any:
+        if called == "ServerMetadata":
+            seen.clear()
         if called == "ModelInfer" and request:
             seen.append(request.id)
             if "conformance-call-1" in seen and not request.id and not request.parameters:
@@ -207,6 +214,8 @@ FAULTS: dict[str, tuple[str, Change]] = {
         "grpc.concurrency",
         on("ModelInfer", puts(id="conformance-call-0"), lambda request: "conformance-call" in request.id),
     ),
+    "counts no calls": ("grpc.statistics", on("ModelStatistics", no_successes)),
+    "has an empty index": ("grpc.repository.index", on("RepositoryIndex", lambda _: pb.RepositoryIndexResponse())),
     "fails calls with a short deadline": ("grpc.deadline", fails_after_many_calls()),
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from mendel.serving import (
 from mendel.transports.grpc.infer_response import encode_infer
 from mendel.transports.grpc.methods import Call, InferenceMethod, Method, UnaryMethod
 from mendel.transports.grpc.tensor_contents import parameter, tensors_of
+from mendel.transports.protocol_extensions import protocol_extensions
 from mendel.values import Scope
 
 _SERVICE: Final = "/inference.GRPCInferenceService"
@@ -43,7 +44,7 @@ async def _model_ready(kernel: Kernel, request: pb.ModelReadyRequest, _: Call) -
 
 
 async def _server_metadata(kernel: Kernel, _: pb.ServerMetadataRequest, __: Call) -> pb.ServerMetadataResponse:
-    return pb.ServerMetadataResponse(name="mendel", version=kernel.version)
+    return pb.ServerMetadataResponse(name="mendel", version=kernel.version, extensions=protocol_extensions(kernel))
 
 
 async def _model_metadata(kernel: Kernel, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:

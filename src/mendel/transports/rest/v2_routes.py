@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +9,6 @@ from mendel.errors import InvalidRequest, NotReady
 from mendel.serving import (
     InferenceAnswer,
     InferenceCall,
-    Kernel,
     TensorSpec,
     input_specs,
     output_specs,
@@ -18,6 +16,7 @@ from mendel.serving import (
     read_json,
     version_number,
 )
+from mendel.transports.protocol_extensions import protocol_extensions, repository_entries
 from mendel.transports.rest.errors import retry_after
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.prediction_endpoint import Asked, PredictionEndpoint
@@ -37,25 +36,10 @@ class ModelMetadata:
     outputs: tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryEntry:
-    """
-    A loaded version, or a model without a loaded version.
-
-    ``reason`` contains the roles of a loaded version, or the error of the failed load.
-    """
-
-    name: str
-    version: str
-    state: str
-    reason: str
-
-
 async def server_metadata(context: RestContext, _: Request) -> Response:
     """Answer with the name, version and protocol extensions of the server."""
     kernel = context.kernel
-    repository = ("model_repository",) if kernel.policy.repository_control == "explicit" else ()
-    extensions = ("binary_tensor_data", "statistics", *repository)
+    extensions = ("binary_tensor_data", *protocol_extensions(kernel))
     return json_response({"name": "mendel", "version": kernel.version, "extensions": extensions})
 
 
@@ -120,7 +104,7 @@ def _answer(answer: InferenceAnswer, *, asked: V2Request) -> Response:
 
 async def repository_index(context: RestContext, _: Request) -> Response:
     """List the loaded versions, and the models without a loaded version."""
-    return json_response(tuple(_index(context.kernel)))
+    return json_response(tuple(repository_entries(context.kernel)))
 
 
 async def repository_load(context: RestContext, request: Request) -> Response:
@@ -152,20 +136,6 @@ async def _model_path(context: RestContext, request: Request) -> str | None:
             remedy='Send an empty body, or {"parameters": {"model_path": "..."}}.',
         )
     return path
-
-
-def _index(kernel: Kernel) -> Iterator[RepositoryEntry]:
-    for model in kernel.status().models:
-        for version in model.versions:
-            yield RepositoryEntry(
-                name=model.model, version=str(version.version or ""), state="READY", reason=", ".join(version.roles)
-            )
-        if not model.versions:
-            loading = not model.unloaded and model.error is None
-            reason = "unloaded" if model.unloaded else model.error or ""
-            yield RepositoryEntry(
-                name=model.model, version="", state="LOADING" if loading else "UNAVAILABLE", reason=reason
-            )
 
 
 V2_ROUTES = (
