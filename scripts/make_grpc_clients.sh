@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Makes the gRPC clients of others that tests run against Mendel's doors: grpc-go, grpc-js and tritonclient, in .venv/grpc_clients.
+# Makes the gRPC clients of others that tests run against Mendel's doors: grpc-go, grpc-js and tritonclient, in .venv/grpc_clients;
+# also Seldon MLServer, against which the checks of conformance run.
 # A client whose sources have not changed is not made again. Needs what scripts/install_test_programs.sh installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 sources=tests/grpc_clients
 made=.venv/grpc_clients
+mlserver=benchmarks/serving/requirements-mlserver.txt
 mkdir -p "$made"
 
 # make NAME COMMAND FILE...: runs COMMAND unless the files are those of the last run.
@@ -36,6 +38,12 @@ make_python() {
   .venv/bin/uv pip install --quiet --python "$made/python/bin/python" --require-hashes -r requirements/grpc_clients.txt
 }
 
+make_mlserver() {
+  .venv/bin/uv venv --quiet --python .venv/bin/python "$made/mlserver"
+  .venv/bin/uv pip install --quiet --python "$made/mlserver/bin/python" --require-hashes -r "$mlserver"
+}
+
 make_client go make_go "$sources"/go/*
 make_client js make_js "$sources"/js/*
 make_client python make_python requirements/grpc_clients.txt
+make_client mlserver make_mlserver "$mlserver"

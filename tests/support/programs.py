@@ -60,3 +60,11 @@ def grpc_client(name: str) -> list[str]:
     if absent := [path for path in command if not path.exists()]:
         pytest.skip(f"needs {', '.join(map(str, absent))} ({INSTALL} and scripts/make_grpc_clients.sh)")
     return [str(path) for path in command]
+
+
+def mlserver_python() -> Path:
+    """The Python of the environment with Seldon MLServer; skips where it was not made."""
+    python = Path(__file__).parents[2] / ".venv" / "grpc_clients" / "mlserver" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"needs {python} (run scripts/make_grpc_clients.sh)")
+    return python
