@@ -44,21 +44,22 @@ class BulkheadPolicy:
                 remedy="Under resilience.bulkhead, set max_concurrent >= 1, max_queue and queue_timeout >= 0.",
             )
 
-    def refusal(self, *, waiting: int, expected_wait: timedelta, remaining_seconds: float) -> Rejected | None:
+    def refusal(self, *, waiting: int, wait_seconds: float, remaining_seconds: float) -> Rejected | None:
         """
         Decide whether a call that arrives now is refused; None lets the call wait for its turn.
 
         Args:
             waiting: The number of the model's calls that wait already.
-            expected_wait: The time until the call would run.
+            wait_seconds: The expected time until the call would run.
             remaining_seconds: The time until the call's deadline.
 
-        >>> BulkheadPolicy(max_queue=2).refusal(waiting=2, expected_wait=timedelta(0), remaining_seconds=1.0).reason
+        >>> BulkheadPolicy(max_queue=2).refusal(waiting=2, wait_seconds=0.0, remaining_seconds=1.0).reason
         '2 requests already wait'
         """
         if waiting >= self.max_queue:
-            return Rejected(retry_after=expected_wait, reason=f"{waiting} requests already wait")
-        wait = expected_wait.total_seconds()
-        if wait > min(remaining_seconds, self.queue_timeout.total_seconds()):
-            return Rejected(retry_after=expected_wait, reason=f"the expected wait is {wait:.1f} s")
+            return Rejected(retry_after=timedelta(seconds=wait_seconds), reason=f"{waiting} requests already wait")
+        if wait_seconds > remaining_seconds or wait_seconds > self.queue_timeout.total_seconds():
+            return Rejected(
+                retry_after=timedelta(seconds=wait_seconds), reason=f"the expected wait is {wait_seconds:.1f} s"
+            )
         return None

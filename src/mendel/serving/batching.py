@@ -133,9 +133,9 @@ class Lane(Generic[R]):
         """True when every thread is stuck in a call that was given up."""
         return self.stuck >= self._width
 
-    def wait_ahead(self, requests: int = 0, rows: int = 0) -> timedelta:
+    def wait_ahead(self, requests: int = 0, rows: int = 0) -> float:
         """
-        Estimate the waiting time of a new request from the queue length and the mean duration of past batches.
+        Estimate how many seconds a new request waits, from the queue length and the mean duration of past batches.
 
         Args:
             requests: The number of requests that will be queued before it, besides those in the queue.
@@ -143,7 +143,7 @@ class Lane(Generic[R]):
         """
         queued = len(self._queue) + requests if self._one_per_batch else (self._queued_rows + rows) / self._max_rows
         batches = self.running / self._width + queued
-        return timedelta(seconds=self.batch_seconds * batches)
+        return self.batch_seconds * batches
 
     def submit(self, tickets: Sequence[PendingRequest[R]]) -> None:
         """Queue *tickets*; each is delivered with its outcome, or with DeadlineExceeded when its deadline passes."""

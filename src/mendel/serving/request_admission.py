@@ -71,7 +71,7 @@ class Turn:
     def __init__(self, admission: Admission, *, done: Done, caller: Caller | None) -> None:
         self._admission, self._done, self._caller = admission, done, caller
         self._began = admission.steady()
-        self._patience = admission.policy.request_timeout
+        self._patience = admission.policy.request_timeout.total_seconds()
         self._resolved: dict[tuple[str | None, int | None, bool], tuple[LoadedDeployment, LoadedVersion | None]] = {}
         self._by_version: dict[LoadedVersion, _VersionGroup] = {}
         self._waiting: dict[ModelName, int] = {}
@@ -84,9 +84,9 @@ class Turn:
             MendelError: The call is refused, for the reasons that :meth:`mendel.serving.Kernel.infer` lists.
         """
         patience = self._patience
-        if call.timeout is not None and call.timeout < patience:
-            patience = call.timeout
-            if patience <= timedelta(0):
+        if call.timeout is not None and (timeout := call.timeout.total_seconds()) < patience:
+            patience = timeout
+            if patience <= 0:
                 raise DeadlineExceeded("The deadline of the request passed before the server received it.")
         hosted, version = self._resolve(call)
         rows = version.artifact.codec.decode(call.input)
@@ -102,7 +102,7 @@ class Turn:
             rows=rows,
             call=call,
             arrived=self._began,
-            deadline=self._began + patience.total_seconds(),
+            deadline=self._began + patience,
             caller=self._caller or call.caller,
             done=self._done,
             epoch=admission.epoch,
@@ -184,7 +184,7 @@ class Turn:
             group = self._by_version[version] = _VersionGroup(hosted=hosted, version=version)
         return group
 
-    def _require_room(self, group: _VersionGroup, patience: timedelta) -> None:
+    def _require_room(self, group: _VersionGroup, patience: float) -> None:
         hosted, version = group.hosted, group.version
         model = hosted.deployment.model
         waiting = self._waiting.get(model)
@@ -192,8 +192,8 @@ class Turn:
             waiting = sum(other.lane.queued for other in hosted.versions.values())
         refusal = self._admission.policy.bulkhead.refusal(
             waiting=waiting,
-            expected_wait=version.lane.wait_ahead(len(group.tickets), group.rows),
-            remaining_seconds=patience.total_seconds(),
+            wait_seconds=version.lane.wait_ahead(len(group.tickets), group.rows),
+            remaining_seconds=patience,
         )
         if refusal is None:
             self._waiting[model] = waiting + 1

@@ -16,7 +16,7 @@ NARROW = BulkheadPolicy(max_concurrent=1, max_queue=2, queue_timeout=5 * SECOND)
 
 
 def entered(*, waiting=0, wait=0, remaining=60.0):
-    return NARROW.refusal(waiting=waiting, expected_wait=wait * SECOND, remaining_seconds=remaining)
+    return NARROW.refusal(waiting=waiting, wait_seconds=wait, remaining_seconds=remaining)
 
 
 def test_a_full_queue_refuses():

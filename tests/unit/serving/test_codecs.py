@@ -100,6 +100,28 @@ def test_all_spellings_of_numbers_mean_the_same(rows):
         assert frame.matrix.tolist() == [list(row) for row in rows]
 
 
+ANY_NUMBER = st.one_of(
+    st.floats(), st.integers(-(2**70), 2**70), st.sampled_from([1e308, 2**53 + 1, 10**400, True, None, "1", [1.0]])
+)
+
+
+@given(st.lists(st.lists(ANY_NUMBER, min_size=2, max_size=2), min_size=1, max_size=5))
+def test_a_flat_matrix_of_numbers_is_read_like_any_other_form(rows):
+    """A flat list is packed at once, nested lists are not; both give the same rows, or the same refusal."""
+
+    def read(values):
+        tensor = Tensor(name="x", datatype="FP64", shape=(len(rows), 2), values=values)
+        try:
+            return DOUBLES.decode(Tensors(tensors=(tensor,))).packed
+        except (InvalidRequest, TooLarge) as error:
+            return str(error)
+
+    flat = [value for row in rows for value in row]
+    assert read(flat) == read(rows)
+    if all(type(value) is float for value in flat):
+        assert read(np.array(rows)) == read(flat)
+
+
 @given(st.lists(st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=4), min_size=1, max_size=6))
 def test_a_batch_is_its_requests_in_order(requests):
     """Rows keep their order and their request when put together."""
