@@ -209,6 +209,19 @@ async def test_a_caller_that_sends_no_more_gets_its_answers(world, connection, h
 
 
 @only_fast
+async def test_a_wish_for_another_protocol_is_not_heeded(connection):
+    """A request that asks to go on in HTTP/2, as curl and Java do, is answered with its body, and so is the next."""
+    wish = ["connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQCAAAAAAIAAAAA"]
+    sent = request(SUM, ROW, headers=[*wish, "x-request-id: 1"])
+    await connection.send(sent[:70], sent[70:120], sent[120:] + request(SUM, ROW, headers=["x-request-id: 2"]))
+    for place in ("1", "2"):
+        answer = await connection.answer()
+        assert (predictions(answer), answer.headers["x-request-id"]) == ([6.0], place)
+    await connection.send(request(SUM, ROW, headers=["connection: upgrade, close", "upgrade: x"]))
+    assert (await connection.answer()).headers["connection"] == "close"
+
+
+@only_fast
 async def test_answers_that_are_not_read_stop_their_connection_only(world, fast):
     """A caller that reads nothing is not read either, keeps nobody from answers, and gets all its own when it reads."""
     connection = await Connection.to(world.ports[fast], limit=1 << 10)

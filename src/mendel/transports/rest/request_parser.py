@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import httptools
@@ -14,6 +14,9 @@ from mendel.transports.rest.http_messages import SINGLE, Response
 
 if TYPE_CHECKING:
     from mendel.transports.rest.fast_connection import FastConnection
+
+
+_OF_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 class _Ended(Exception):
@@ -33,7 +36,17 @@ class RequestParser:
 
     __slots__ = (
         *("_connection", "_pipeline", "_limits", "_parser", "in_head", "arriving", "ended", "padded"),
-        *("_url", "_headers", "_repeated", "_header_bytes", "_piece_bytes", "_received_bytes", "_body_bytes"),
+        *(
+            "_url",
+            "_headers",
+            "_repeated",
+            "_doubled",
+            "_upgrade_of",
+            "_header_bytes",
+            "_piece_bytes",
+            "_received_bytes",
+            "_body_bytes",
+        ),
     )
 
     def __init__(self, connection: FastConnection, pipeline: deque[Exchange]) -> None:
@@ -44,6 +57,8 @@ class RequestParser:
         self._url, self._header_bytes = b"", 0
         self._headers: dict[bytes, bytes] = {}
         self._repeated: str | None = None
+        self._doubled = False
+        self._upgrade_of: bytes | None = None
         self._piece_bytes = self._received_bytes = self._body_bytes = 0
         self._parser = httptools.HttpRequestParser(self)
 
@@ -51,13 +66,16 @@ class RequestParser:
         """Parse *piece*; an error of HTTP becomes an exchange that refuses it."""
         self._piece_bytes = len(piece)
         self._received_bytes += len(piece)
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self.ended = True
-        except httptools.HttpParserError:
-            if not self.ended:
-                self.end(MALFORMED)
+        while piece:
+            try:
+                self._parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as stopped:
+                piece = self._stay(bytes(piece[stopped.args[0] :]))
+                continue
+            except httptools.HttpParserError:
+                if not self.ended:
+                    self.end(MALFORMED)
+            break
         if self.ended:
             return
         if self.in_head and self._received_bytes > self._limits.header_bytes:
@@ -88,7 +106,8 @@ class RequestParser:
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._url, self._headers, self._repeated, self._header_bytes = b"", {}, None, 0
+        self._url, self._headers, self._header_bytes = b"", {}, 0
+        self._repeated, self._doubled = None, False
         self.in_head, self._received_bytes = True, self._piece_bytes
         self._connection.hear()
 
@@ -101,15 +120,21 @@ class RequestParser:
         if self.arriving is not None:
             return
         name = name.lower()
-        if name in self._headers and name in SINGLE and self._repeated is None:
-            self._repeated = name.decode("latin-1")
+        if name in self._headers:
+            self._doubled = True
+            if name in SINGLE and self._repeated is None:
+                self._repeated = name.decode("latin-1")
         self._headers[name] = value
         self._header_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         """Let the request enter the pipeline."""
         self.in_head, self._received_bytes, self._body_bytes = False, self._piece_bytes, 0
-        exchange = self._exchange(self._parser.get_method().decode("ascii"), *_target(self._url))
+        method = self._parser.get_method()
+        if self._parser.should_upgrade() and method != b"CONNECT" and self._parser.get_http_version() == "1.1":
+            self._upgrade_of = method
+            return
+        exchange = self._exchange(method.decode("ascii"), *_target(self._url))
         self._pipeline.append(exchange)
         if self._header_bytes + len(self._url) > self._limits.header_bytes:
             self.arriving = exchange
@@ -133,6 +158,27 @@ class RequestParser:
             if not exchange.keep_alive:
                 self.ended = True
                 raise _Ended
+
+    def _stay(self, rest: bytes) -> bytes:
+        """
+        Give a request that asks for another protocol once more, with the bytes behind it, as if it did not ask.
+
+        httptools takes what follows such headers for the other protocol, so that the body would be lost; curl and Java
+        ask for HTTP/2 in this way.
+        """
+        method, self._upgrade_of = self._upgrade_of, None
+        if method is None:
+            self.ended = True
+            return b""
+        if self._doubled:
+            self.end(MALFORMED)
+            return b""
+        kept = {name: value for name, value in self._headers.items() if name not in _OF_UPGRADE}
+        if b"close" in self._headers.get(b"connection", b"").lower():
+            kept[b"connection"] = b"close"
+        lines = [b"%b: %b" % header for header in kept.items()]
+        self._parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([b"%b %b HTTP/1.1" % (method, self._url), *lines, b"", rest])
 
     def _exchange(self, method: str, path: str, query: bytes) -> Exchange:
         application = self._connection.server.application
