@@ -35,13 +35,17 @@ def encode_infer(request: pb.ModelInferRequest, _: Call, answer: InferenceAnswer
     if request.id:
         parts.append(pb.ModelInferResponse(id=request.id).SerializeToString())
     if answer.prediction_ids is not None:
-        parts.append(_ids(answer.prediction_ids))
+        parts += _ids(answer.prediction_ids, constants)
     for tensor in output_tensors(answer, [output.name for output in request.outputs]):
-        described, values = _described(tensor, constants), _numbers(tensor.values)
+        values = _numbers(tensor.values)
         if raw:
-            parts += (_field(_OUTPUTS, described), _field(_RAW_OUTPUT_CONTENTS, _raw(values, tensor.datatype)))
+            parts += (
+                _described(tensor, constants, framed=True),
+                _field(_RAW_OUTPUT_CONTENTS, _raw(values, tensor.datatype)),
+            )
         else:
-            parts.append(_field(_OUTPUTS, described + _field(_CONTENTS, _typed(values, tensor.datatype))))
+            contents = _field(_CONTENTS, _typed(values, tensor.datatype))
+            parts.append(_field(_OUTPUTS, _described(tensor, constants, framed=False) + contents))
     return b"".join(parts)
 
 
@@ -58,20 +62,25 @@ def _head(answer: InferenceAnswer, constants: dict[Any, bytes]) -> bytes:
     return head
 
 
-def _ids(prediction_ids: list[str]) -> bytes:
+def _ids(prediction_ids: list[str], constants: dict[Any, bytes]) -> tuple[bytes, bytes]:
     """Encode the parameter with the prediction ids, a list in JSON; the ids are UUIDs."""
     text = ('["' + '", "'.join(prediction_ids) + '"]').encode()
-    value = _field(_VALUE, _field(_STRING_PARAM, text))
-    return _field(_PARAMETERS, _field(_KEY, _IDS.encode()) + value)
+    before = constants.get(len(text))
+    if before is None:
+        value = _field(_VALUE, _field(_STRING_PARAM, text))
+        entry = _field(_PARAMETERS, _field(_KEY, _IDS.encode()) + value)
+        before = constants[len(text)] = entry[: -len(text)]
+    return before, text
 
 
-def _described(tensor: Tensor, constants: dict[Any, bytes]) -> bytes:
-    """Encode name, datatype and shape of a tensor."""
-    key = (tensor.name, tensor.datatype, tensor.shape)
+def _described(tensor: Tensor, constants: dict[Any, bytes], *, framed: bool) -> bytes:
+    """Encode name, datatype and shape of a tensor; *framed* as a whole output, else as the begin of one."""
+    key = (tensor.name, tensor.datatype, tensor.shape, framed)
     described = constants.get(key)
     if described is None:
         message = _Output(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        described = constants[key] = message.SerializeToString()
+        described = message.SerializeToString()
+        constants[key] = described = _field(_OUTPUTS, described) if framed else described
     return described
 
 
