@@ -11,14 +11,13 @@ from typing import Final
 import grpc
 import httpx
 
+from mendel.conformance.grpc_server import DENIED as GRPC_DENIED
 from mendel.conformance.grpc_server import GrpcServer, Refusal
-from mendel.conformance.rest_server import Reply, RestServer
+from mendel.conformance.rest_server import DENIED, Reply, RestServer
 from mendel.conformance.tensors import Tensor
 from mendel.errors import InvalidValue, ModelNotFound, Unauthenticated, Unavailable
 from mendel.protos import open_inference_pb2 as pb
 
-_DENIED: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
-_GRPC_DENIED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 _MOST_MESSAGE_BYTES: Final = 256 << 20
 
 
@@ -144,7 +143,7 @@ def _require_model(server: RestServer) -> None:
         Unauthenticated: The server refuses the API key, or needs one.
     """
     metadata, ready = server.get(server.path), server.get(f"{server.path}/ready")
-    if metadata.status in _DENIED:
+    if metadata.status in DENIED:
         raise Unauthenticated(f"The server refuses the key: {metadata}", remedy="Give a key with --api-key.")
     if all(_unknown(reply) for reply in (metadata, ready)):
         raise ModelNotFound(f"The server has no such model: {metadata}", remedy="Name the model with --model.")
@@ -155,7 +154,7 @@ def _require_model_over_grpc(server: GrpcServer) -> None:
     answer = server.ask("ModelMetadata", pb.ModelMetadataRequest(name=server.model, version=server.version))
     if not isinstance(answer, Refusal):
         return
-    if answer.code in _GRPC_DENIED:
+    if answer.code in GRPC_DENIED:
         raise Unauthenticated(f"The server refuses the key: {answer}", remedy="Give a key with --api-key.")
     if answer.code in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}:
         raise ModelNotFound(f"The server has no such model: {answer}", remedy="Name the model with --model.")

@@ -17,6 +17,8 @@ from mendel.protos import open_inference_pb2 as pb
 from mendel.protos.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 BUSY: Final = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE})
+DENIED: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+"""The codes of a server that needs another key."""
 _OWN_FIELDS: Final = frozenset({"BOOL", "INT64", "UINT64", "FP32", "FP64", "BYTES"})
 
 
@@ -81,12 +83,13 @@ class GrpcServer:
         Call *method*, which has to answer.
 
         Raises:
-            Undecided: The server is busy.
+            Undecided: The server is busy, or needs another key.
             Violation: The call ends with another status than OK.
         """
         answer = self.ask(method, message)
         if isinstance(answer, Refusal):
-            raise Undecided(f"The server is busy: {answer}") if answer.code in BUSY else Violation(str(answer))
+            turned_away = answer.code in {*BUSY, *DENIED}
+            raise Undecided(f"The server turns the call away: {answer}") if turned_away else Violation(str(answer))
         return answer
 
     def metadata(self) -> pb.ModelMetadataResponse:

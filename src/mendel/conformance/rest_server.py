@@ -18,6 +18,8 @@ from mendel.conformance.tensors import flat as elements_of
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 BUSY: Final = frozenset({429, 503})
+DENIED: Final = frozenset({401, 403})
+"""The statuses of a server that needs another key."""
 Json = dict[str, Any]
 
 

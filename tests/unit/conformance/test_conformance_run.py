@@ -173,6 +173,20 @@ def test_a_refused_key_is_told(server):
     assert check(server.address, model="m", api_key="right").conforms
 
 
+def test_an_extension_behind_another_key_is_undecided(server):
+    """An extension that is announced and refused to this key is neither a failure nor a success."""
+
+    def change(exchange: Exchange) -> None:
+        if "stats" in exchange.path or "repository" in exchange.path:
+            exchange.status, exchange.document = 403, {"error": "another key"}
+
+    server.change = change
+    found = verdicts(server, allow_changes=True)
+    apart = {name for name, verdict in found.items() if verdict is Verdict.UNDECIDED}
+    assert apart == {"rest.statistics", "rest.repository.index", "rest.repository.reload"}
+    assert Verdict.FAILED not in found.values()
+
+
 def test_a_server_that_is_not_there_is_told():
     """An address that nothing listens on cannot be checked, over REST and gRPC."""
     with socket.socket() as reserved:
