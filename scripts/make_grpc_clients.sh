@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the gRPC clients of others that tests run against Mendel's doors: grpc-go, grpc-js and tritonclient, in .venv/grpc_clients;
-# also Seldon MLServer, against which the checks of conformance run.
+# Makes the clients of others that tests run against Mendel's doors (grpc-go, grpc-js, tritonclient, KServe's) and Seldon
+# MLServer, against which the checks of conformance run, in .venv/grpc_clients.
 # A client whose sources have not changed is not made again. Needs what scripts/install_test_programs.sh installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."

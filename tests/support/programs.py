@@ -55,6 +55,7 @@ def grpc_client(name: str) -> list[str]:
     command = {
         "go": [made / "go"],
         "js": [Path(program("node") or "node"), made / "js" / "checks.js"],
+        "kserve": [made / "python" / "bin" / "python", sources / "python" / "kserve_checks.py"],
         "python": [made / "python" / "bin" / "python", sources / "python" / "checks.py"],
     }[name]
     if absent := [path for path in command if not path.exists()]:

@@ -1,4 +1,4 @@
-"""Clients that others made find Mendel's doors right: grpc-go, grpc-js and tritonclient, over real sockets."""
+"""Clients that others made find Mendel's doors right: grpc-go, grpc-js, tritonclient, KServe; over real sockets."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def world(open_world, shelf, at):
 @pytest.mark.slow(6)
 @pytest.mark.parametrize(
     ("name", "fast"),
-    [("go", True), ("js", True), ("python", True), ("go", False)],
-    ids=["grpc-go", "grpc-js", "tritonclient", "grpc-go, standard"],
+    [("go", True), ("js", True), ("python", True), ("kserve", True), ("go", False)],
+    ids=["grpc-go", "grpc-js", "tritonclient", "kserve", "grpc-go, standard"],
 )
 async def test_other_clients_find_the_doors_right(world, name, fast):
     """

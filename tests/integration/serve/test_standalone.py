@@ -22,11 +22,13 @@ import zmq
 from sklearn.linear_model import LogisticRegression
 
 import mendel
+from mendel.conformance import check
 from mendel.errors import DigestMismatch, InvalidValue
 from mendel.protos import modelops_pb2, modelops_pb2_grpc
 from mendel.serving import read_version_directory, write_artifact, write_version_directory
 from mendel.values import ModelName, ServedVersion, VersionUuid
 from mendel.values.directory_trees import tree_digest
+from support.ports import free_ports
 
 ROWS = {"records": [{"a": 1.0, "b": 2.0}, {"a": -4.0, "b": 0.5}]}
 
@@ -289,6 +291,17 @@ def test_a_version_in_a_directory_is_served_as_that_version(alone, tmp_path, car
     assert "logged" not in told
     assert server.stop() == 0
     assert list((server.directory / "spool").rglob("*.seg*"))
+
+
+def test_the_flags_of_a_kserve_predictor_serve_a_version_by_the_protocol(alone, tmp_path, carried):
+    """With the arguments of docs/how-to/serve-on-kserve.md, REST and gRPC on their ports pass every required check."""
+    (rest, grpc_port), home = free_ports(2), tmp_path / "home"
+    arguments = ("--artifact", str(carried), "--host", "127.0.0.1", "--port", str(rest), "--grpc-port", str(grpc_port))
+    server = alone(*arguments, "--zmq-port", "off", cwd="/", MENDEL_SERVING__REST_PORTS=None, HOME=str(home))
+    server.ready(model="credit")
+    report = check(f"http://127.0.0.1:{rest}", grpc=f"127.0.0.1:{grpc_port}", model="credit", required_only=True)
+    assert report.failed == ()
+    assert server.stop() == 0
 
 
 def test_a_version_of_the_registry_is_served_by_its_uri(alone, tmp_path):
