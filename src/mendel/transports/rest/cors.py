@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from mendel.projects import Cors
 from mendel.transports.rest.http_messages import Headers, Request, Response, json_response
@@ -38,7 +38,9 @@ class CrossOrigin:
     def granted(self, request: Request, response: Response) -> Response:
         """Give *response* with the CORS headers for the origin of *request*."""
         origin = request.headers.get(b"origin")
-        return response if origin is None else replace(response, headers=(*response.headers, *self._grant(origin)))
+        return (
+            response if origin is None else structs.replace(response, headers=(*response.headers, *self._grant(origin)))
+        )
 
     def _allowed(self, origin: bytes) -> bool:
         return self._anybody or origin.decode("latin-1") in self._cors.allow_origins

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+import msgspec
 import orjson
 
 from mendel.errors import DeadlineExceeded, Overloaded, TooLarge
@@ -189,8 +190,7 @@ def late_body(seconds: float) -> DeadlineExceeded:
     return DeadlineExceeded(f"The request body did not arrive within {seconds:g} s.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP response: status, body and content type."""
 
     status: int = 200

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from mendel.errors import InvalidSettings
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
@@ -52,8 +54,7 @@ class Route:
         return tuple(self.pattern.split("/")[1:])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteMatch:
+class RouteMatch(msgspec.Struct, frozen=True, kw_only=True):
     """A route and the path segments that matched the placeholders of its pattern, by name."""
 
     route: Route

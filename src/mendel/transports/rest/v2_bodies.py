@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -55,8 +54,7 @@ class _Body(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class V2Request:
+class V2Request(msgspec.Struct, frozen=True, kw_only=True):
     """
     A decoded inference request of the Open Inference Protocol v2.
 
