@@ -151,7 +151,7 @@ def _require_model(server: RestServer) -> None:
 
 def _require_model_over_grpc(server: GrpcServer) -> None:
     """Ask the same as :func:`_require_model` over gRPC."""
-    answer = server.ask("ModelMetadata", pb.ModelMetadataRequest(name=server.model, version=server.version))
+    answer = server.call("ModelMetadata", pb.ModelMetadataRequest(name=server.model, version=server.version))
     if not isinstance(answer, Refusal):
         return
     if answer.code in GRPC_DENIED:

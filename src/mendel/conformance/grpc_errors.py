@@ -7,9 +7,9 @@ from typing import Any, Final
 import grpc
 
 from mendel.conformance.grpc_server import GrpcServer, Refusal
-from mendel.conformance.outcomes import CheckEnded, NotOffered, Undecided, expect
+from mendel.conformance.inference import some_inputs
+from mendel.conformance.outcomes import NotOffered, Undecided, expect
 from mendel.conformance.rest_errors import UNKNOWN, UNKNOWN_VERSION
-from mendel.conformance.tensors import Tensor
 from mendel.protos import open_inference_pb2 as pb
 
 _NO_ANSWER: Final = frozenset(
@@ -20,20 +20,20 @@ _METHOD: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 def unknown_model(server: GrpcServer) -> str:
     """Expect an error for a model that does not exist."""
-    ready = server.ask("ModelReady", pb.ModelReadyRequest(name=UNKNOWN))
+    ready = server.call("ModelReady", pb.ModelReadyRequest(name=UNKNOWN))
     expect(isinstance(ready, Refusal) or not ready.ready, "A model that does not exist is ready.")
-    _refused(server.ask("ModelMetadata", pb.ModelMetadataRequest(name=UNKNOWN)))
-    message = server.message(_some_inputs(server), model_name=UNKNOWN, model_version="")
-    return _refused(server.ask("ModelInfer", message))
+    _refused(server.call("ModelMetadata", pb.ModelMetadataRequest(name=UNKNOWN)))
+    message = server.message(some_inputs(server), model_name=UNKNOWN, model_version="")
+    return _refused(server.call("ModelInfer", message))
 
 
 def unknown_version(server: GrpcServer) -> str:
     """Expect an error for a version that does not exist, if the model has versions."""
     if not server.metadata().versions:
         raise NotOffered("The model announces no versions.")
-    _refused(server.ask("ModelMetadata", pb.ModelMetadataRequest(name=server.model, version=UNKNOWN_VERSION)))
-    message = server.message(_some_inputs(server), model_version=UNKNOWN_VERSION)
-    return _refused(server.ask("ModelInfer", message))
+    _refused(server.call("ModelMetadata", pb.ModelMetadataRequest(name=server.model, version=UNKNOWN_VERSION)))
+    message = server.message(some_inputs(server), model_version=UNKNOWN_VERSION)
+    return _refused(server.call("ModelInfer", message))
 
 
 def wrong_shape(server: GrpcServer) -> str:
@@ -42,7 +42,7 @@ def wrong_shape(server: GrpcServer) -> str:
     shape = [axis + 1 for axis in message.inputs[0].shape] or [2]
     message.inputs[0].ClearField("shape")
     message.inputs[0].shape.extend(shape)
-    return _refused(server.ask("ModelInfer", message))
+    return _refused(server.call("ModelInfer", message))
 
 
 def wrong_raw_length(server: GrpcServer) -> str:
@@ -51,21 +51,21 @@ def wrong_raw_length(server: GrpcServer) -> str:
     if not message.raw_input_contents[0]:
         raise NotOffered("The first input has no elements.")
     message.raw_input_contents[0] = message.raw_input_contents[0][:-1]
-    return _refused(server.ask("ModelInfer", message))
+    return _refused(server.call("ModelInfer", message))
 
 
 def unknown_datatype(server: GrpcServer) -> str:
     """Expect an error for a datatype that the protocol does not have."""
     message = server.message(server.sample().inputs)
     message.inputs[0].datatype = "FP99"
-    return _refused(server.ask("ModelInfer", message))
+    return _refused(server.call("ModelInfer", message))
 
 
 def missing_inputs(server: GrpcServer) -> str:
     """Expect an error for a call without the announced inputs."""
     if not server.inputs():
         raise Undecided("The metadata announces no inputs.")
-    return _refused(server.ask("ModelInfer", server.message(())))
+    return _refused(server.call("ModelInfer", server.message(())))
 
 
 def malformed_message(server: GrpcServer) -> str:
@@ -80,14 +80,6 @@ def live_after_errors(server: GrpcServer) -> str:
     answer = server.answered("ModelInfer", server.message(server.sample().inputs))
     server.expect_equal(answer, "The call from before the errors")
     return ""
-
-
-def _some_inputs(server: GrpcServer) -> tuple[Tensor, ...]:
-    """Give inputs for a call whose model is at fault already, whether or not a model accepts them."""
-    try:
-        return server.sample().inputs
-    except CheckEnded:
-        return (Tensor(name="x", datatype="FP32", shape=(1, 1), values=(1.0,)),)
 
 
 def _refused(answer: Any) -> str:

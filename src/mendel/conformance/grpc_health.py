@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mendel.conformance.grpc_server import GrpcServer, Refusal, announced
+from mendel.conformance.grpc_server import GrpcServer, Refusal
 from mendel.conformance.outcomes import NotOffered, expect, shown
 from mendel.protos import open_inference_pb2 as pb
 
@@ -41,13 +41,6 @@ def model_metadata(server: GrpcServer) -> str:
     return f"platform {shown(answer.platform)!r}, versions {shown(list(answer.versions))}"
 
 
-def model_tensors(server: GrpcServer) -> str:
-    """Expect that inputs and outputs are announced with name, known datatype and shape."""
-    metadata = server.metadata()
-    found = {"inputs": announced(metadata.inputs, "inputs"), "outputs": announced(metadata.outputs, "outputs")}
-    return ", ".join(f"{len(tensors)} {key}" if tensors else f"no {key} announced" for key, tensors in found.items())
-
-
 def model_versions(server: GrpcServer) -> str:
     """Expect that every announced version can be asked for."""
     versions = list(server.metadata().versions)[:8]
@@ -59,7 +52,7 @@ def model_versions(server: GrpcServer) -> str:
             ("ModelReady", pb.ModelReadyRequest(name=server.model, version=version)),
             ("ModelInfer", server.message(server.sample().inputs, model_version=version)),
         ):
-            answer = server.ask(method, message)
+            answer = server.call(method, message)
             expect(not isinstance(answer, Refusal), f"Version {shown(version)} is announced, but {answer}")
         stated = answer.model_version
         expect(stated in {"", version}, f"Version {shown(version)} was asked, version {shown(stated)} answered.")

@@ -12,54 +12,15 @@ from mendel.conformance.grpc_server import (
     BUSY,
     GrpcServer,
     Refusal,
-    announced,
     check_outputs,
     outputs_of,
     parameters,
-    readable,
 )
-from mendel.conformance.outcomes import NotOffered, Undecided, Violation, expect, shown
-from mendel.conformance.rest_inference import outputs_agree
+from mendel.conformance.inference import expect_version
+from mendel.conformance.outcomes import Undecided, Violation, expect, shown
 from mendel.conformance.rest_load import AT_ONCE
-from mendel.conformance.sample_inputs import made_inputs
 
 _ID: Final = "conformance-1"
-_ROWS: Final = 3
-
-
-def infer(server: GrpcServer) -> str:
-    """Expect that inputs made from the metadata are answered."""
-    try:
-        sample = server.sample()
-    except Undecided:
-        if not server.refusals:
-            raise
-        last = server.refusals[-1]
-        if server.given is not None:
-            raise Violation(f"The given request is refused: {last}") from None
-        if all(refusal.code is grpc.StatusCode.UNIMPLEMENTED for refusal in server.refusals):
-            raise Violation(f"The server has no ModelInfer: {last}") from None
-        raise Undecided(
-            f"All {len(server.refusals)} made requests were refused, perhaps because of their content; "
-            f"pass a request that the model accepts. {last}"
-        ) from None
-    return "the given request" if sample.content is None else "made inputs"
-
-
-def variable_axes(server: GrpcServer) -> str:
-    """Expect that axes announced as -1 may have the length 3."""
-    if not any(-1 in one.shape for one in server.inputs()):
-        raise NotOffered("No input has a variable axis.")
-    content = server.sample().content
-    if content is None:
-        raise Undecided("The inputs were given, so they have one shape.")
-    readable(server.sample().answer)
-    answer = server.ask("ModelInfer", server.message(made_inputs(server.inputs(), content, _ROWS)))
-    if isinstance(answer, Refusal):
-        raise Undecided(
-            f"The server refuses axes of length {_ROWS}, perhaps because the model cannot have them: {answer}"
-        )
-    return f"shapes {', '.join(str(list(one.shape)) for one in outputs_of(answer))}"
 
 
 def raw_contents(server: GrpcServer) -> str:
@@ -73,10 +34,7 @@ def model_name(server: GrpcServer) -> str:
     """Expect that the answer names the model, and a version only if that is an announced one."""
     answer, versions = server.sample().answer, list(server.metadata().versions)
     expect(answer.model_name == server.model, f"The answer has the model_name {shown(answer.model_name)!r}.")
-    stated = answer.model_version
-    known = not stated or not versions or stated in versions
-    expect(known, f"Version {shown(stated)} answered; {shown(versions)} are announced.")
-    return f"version {shown(stated)}" if stated else "the answer names no version"
+    return expect_version(answer.model_version, versions)
 
 
 def outputs(server: GrpcServer) -> str:
@@ -105,10 +63,10 @@ def request_id(server: GrpcServer) -> str:
 
 def requested_outputs(server: GrpcServer) -> str:
     """Expect only the requested output in the answer."""
-    given = readable(server.sample().answer)
+    given = server.readable(server.sample().answer)
     message = server.message(server.sample().inputs)
     message.outputs.add(name=given[-1].name)
-    returned = [one.name for one in readable(server.answered("ModelInfer", message))]
+    returned = [one.name for one in server.readable(server.answered("ModelInfer", message))]
     expect(returned == [given[-1].name], f"Output {shown(given[-1].name)} was requested, {shown(returned)} returned.")
     return f"{shown(given[-1].name)} of {len(given)} outputs"
 
@@ -117,20 +75,11 @@ def request_parameters(server: GrpcServer) -> str:
     """Expect that a request may have parameters; a server may refuse parameters that it does not know."""
     own = parameters({"conformance_text": "a", "conformance_number": 1, "conformance_boolean": True})
     message = server.message(server.sample().inputs, parameters=own)
-    answer = server.ask("ModelInfer", message)
+    answer = server.call("ModelInfer", message)
     if isinstance(answer, Refusal):
         expect(answer.code is grpc.StatusCode.INVALID_ARGUMENT, f"Parameters end the call otherwise: {answer}")
         return f"unknown parameters are refused: {answer.code.name}"
     return "unknown parameters are accepted"
-
-
-def agreement(server: GrpcServer) -> str:
-    """Expect that the outputs have the announced names, datatypes and shapes; the width of floats may differ."""
-    try:
-        expected = announced(server.metadata().outputs, "outputs")
-    except Violation as violation:
-        raise Undecided(f"The announced outputs cannot be read: {violation}") from violation
-    return outputs_agree(readable(server.sample().answer), expected)
 
 
 def concurrency(server: GrpcServer) -> str:
@@ -144,7 +93,7 @@ def concurrency(server: GrpcServer) -> str:
 
     def ask(number: int) -> Any:
         barrier.wait()
-        return server.ask("ModelInfer", server.message(sample.inputs, id=f"conformance-call-{number}"))
+        return server.call("ModelInfer", server.message(sample.inputs, id=f"conformance-call-{number}"))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(ask, range(AT_ONCE)))
@@ -154,7 +103,7 @@ def concurrency(server: GrpcServer) -> str:
     for number, answer in enumerate(answers):
         expect(not isinstance(answer, Refusal), str(answer))
         expect(answer.id == f"conformance-call-{number}", f"Call {number} got the answer {shown(answer.id)!r}.")
-        if server.repeatable():
+        if server.repeats():
             server.expect_equal(answer, f"Call {number}")
     return f"{AT_ONCE} calls"
 
@@ -164,7 +113,7 @@ def deadline(server: GrpcServer) -> str:
     message = server.message(server.sample().inputs)
     seen = set()
     for milliseconds in (1, 2, 5):
-        answer = server.ask("ModelInfer", message, seconds=milliseconds / 1000)
+        answer = server.call("ModelInfer", message, seconds=milliseconds / 1000)
         seen.add(answer.code.name if isinstance(answer, Refusal) else "OK")
     allowed = {"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
     expect(seen <= allowed, f"Calls with a short deadline end with {', '.join(sorted(seen))}.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mendel.conformance.outcomes import CheckEnded, NotOffered, expect
+from mendel.conformance.inference import some_inputs
+from mendel.conformance.outcomes import NotOffered, expect
 from mendel.conformance.rest_server import BUSY, Reply, RestServer, request
-from mendel.conformance.tensors import Tensor
 
 UNKNOWN: Final = "conformance-no-such-model"
 UNKNOWN_VERSION: Final = "987654321"
@@ -20,7 +20,7 @@ def unknown_model(server: RestServer) -> str:
     ready = server.get(f"{path}/ready")
     expect(not ready.ok or b"false" in ready.body, f"A model that does not exist is ready: {ready}")
     _refused(server.get(path))
-    return _refused(server.post(f"{path}/infer", request(_some_inputs(server))))
+    return _refused(server.post(f"{path}/infer", request(some_inputs(server))))
 
 
 def unknown_version(server: RestServer) -> str:
@@ -29,7 +29,7 @@ def unknown_version(server: RestServer) -> str:
         raise NotOffered("The model announces no versions.")
     path = server.path_of(server.model, UNKNOWN_VERSION)
     _refused(server.get(path))
-    return _refused(server.post(f"{path}/infer", request(_some_inputs(server))))
+    return _refused(server.post(f"{path}/infer", request(some_inputs(server))))
 
 
 def wrong_shape(server: RestServer) -> str:
@@ -70,14 +70,6 @@ def live_after_errors(server: RestServer) -> str:
     expect(reply.ok, str(reply))
     server.expect_equal(server.answered(request(server.sample().inputs)), "The request from before the errors")
     return ""
-
-
-def _some_inputs(server: RestServer) -> tuple[Tensor, ...]:
-    """Give inputs for a request whose address is at fault already, whether or not the model accepts them."""
-    try:
-        return server.sample().inputs
-    except CheckEnded:
-        return (Tensor(name="x", datatype="FP32", shape=(1, 1), values=(1.0,)),)
 
 
 def _changed(server: RestServer, **fields: Any) -> dict[str, Any]:

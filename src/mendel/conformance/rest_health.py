@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mendel.conformance.outcomes import NotOffered, Violation, expect, shown
-from mendel.conformance.rest_server import Reply, RestServer, announced, request
+from mendel.conformance.rest_server import Reply, RestServer, request
 
 
 def server_live(server: RestServer) -> str:
@@ -47,12 +47,6 @@ def model_metadata(server: RestServer) -> str:
     versions = document.get("versions")
     expect(versions is None or _are_texts(versions), f"The versions are not a list of texts: {shown(versions)}")
     return f"platform {shown(document['platform'])}, versions {shown(versions)}"
-
-
-def model_tensors(server: RestServer) -> str:
-    """Expect that inputs and outputs are announced with name, known datatype and shape."""
-    found = {key: announced(server.metadata(), key) for key in ("inputs", "outputs")}
-    return ", ".join(f"{len(tensors)} {key}" if tensors else f"no {key} announced" for key, tensors in found.items())
 
 
 def model_versions(server: RestServer) -> str:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 
+from mendel.conformance.model_under_test import ModelUnderTest
 from mendel.conformance.outcomes import CheckEnded, Undecided, Violation, expect, shown
-from mendel.conformance.sample_inputs import Content, made_inputs, variations
-from mendel.conformance.tensors import DATATYPES, AnnouncedTensor, Tensor, difference, is_element, nested
+from mendel.conformance.tensors import DATATYPES, AnnouncedTensor, Tensor, is_element, nested
 from mendel.conformance.tensors import flat as elements_of
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 BUSY: Final = frozenset({429, 503})
+ABSENT: Final = frozenset({0, 404, 405, 501})
+"""The statuses of an endpoint that the server does not have, and of no answer."""
 DENIED: Final = frozenset({401, 403})
 """The statuses of a server that needs another key."""
 Json = dict[str, Any]
@@ -70,36 +72,22 @@ class Reply:
         return f"{self.asked} {f'answered {self.status}' if self.status else 'got no answer'}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """Inputs that the model accepted, and the reply; ``content`` is None if the user gave the inputs."""
-
-    inputs: tuple[Tensor, ...]
-    reply: Reply
-    content: Content | None
-
-
-@dataclass(slots=True)
-class RestServer:
+@dataclass(kw_only=True)
+class RestServer(ModelUnderTest[Reply]):
     """
     One server, asked over HTTP for one model.
 
     Attributes:
-        given: The inputs of the user, which are sent in place of made ones.
+        version: The version of the model in the paths; None for paths without a version.
         seconds: How long a check waits for a change of the server's state.
         allow_changes: Whether checks may unload and load the model.
     """
 
     http: httpx.Client
-    model: str
     version: str | None = None
-    given: tuple[Tensor, ...] | None = None
     seconds: float = 10.0
     allow_changes: bool = False
-    refusals: list[Reply] = field(default_factory=list)
-    _probed: Sample | CheckEnded | None = None
     _metadata: Json | CheckEnded | None = None
-    _repeatable: bool | None = None
 
     @property
     def path(self) -> str:
@@ -162,71 +150,27 @@ class RestServer:
         versions = self.metadata().get("versions")
         return tuple(one for one in versions if isinstance(one, str)) if isinstance(versions, list) else ()
 
-    def inputs(self) -> tuple[AnnouncedTensor, ...]:
-        """Give the announced inputs; raises Undecided if they cannot be read."""
-        try:
-            return announced(self.metadata(), "inputs")
-        except Violation as violation:
-            raise Undecided(f"The announced inputs cannot be read: {violation}") from violation
+    def announced(self, key: str) -> tuple[AnnouncedTensor, ...]:
+        """Read the announced ``inputs`` or ``outputs``; a list that is absent is empty."""
+        tensors = self.metadata().get(key) or []
+        expect(isinstance(tensors, list), f"{key} is not a list: {shown(tensors)}")
+        return tuple(_announced(one, f"{key}[{place}]") for place, one in enumerate(tensors))
 
-    def sample(self) -> Sample:
-        """
-        Give inputs that the model accepts, with the server's answer; they are searched for once.
-
-        Raises:
-            Undecided: The model accepts none of the inputs that can be made.
-        """
-        if self._probed is None:
-            try:
-                self._probed = self._probe()
-            except CheckEnded as ended:
-                self._probed = ended
-        if isinstance(self._probed, CheckEnded):
-            raise self._probed
-        return self._probed
-
-    def sample_of_rows(self, variable: int) -> tuple[Tensor, ...]:
-        """Give inputs with the content of the sample, in which variable axes have the length *variable*."""
-        content = self.sample().content
-        if content is None:
-            raise Undecided("The inputs were given, so they have one shape.")
-        return made_inputs(self.inputs(), content, variable)
-
-    def repeatable(self) -> bool:
-        """Tell whether the model answers the sample alike when asked again."""
-        if self._repeatable is None:
-            sample = self.sample()
-            again = self.answered(request(sample.inputs))
-            self._repeatable = difference(readable(sample.reply), readable(again)) is None
-        return self._repeatable
-
-    def expect_equal(self, reply: Reply, what: str) -> None:
-        """
-        Expect that *reply* gives the outputs of the sample.
-
-        Raises:
-            Undecided: The model answers equal requests differently.
-            Violation: The outputs differ.
-        """
-        if not self.repeatable():
-            raise Undecided("The model answers equal requests differently, so answers cannot be compared.")
-        found = difference(readable(self.sample().reply), readable(reply))
-        expect(found is None, f"{what} gets another answer: {found}.")
-
-    def _probe(self) -> Sample:
-        tried = [(None, self.given)] if self.given is not None else variations(self.inputs(), 1)
-        for content, inputs in tried:
-            reply = self._tried(inputs)
-            if reply.ok:
-                return Sample(inputs=inputs, reply=reply, content=content)
-            self.refusals.append(reply)
-        raise Undecided("No request is accepted; see rest.infer.")
-
-    def _tried(self, inputs: tuple[Tensor, ...]) -> Reply:
+    def ask(self, inputs: tuple[Tensor, ...]) -> Reply:
+        """Send an inference request; a reply with the status 0 tells why there was no answer."""
         try:
             return self.infer(request(inputs))
         except httpx.HTTPError as error:
             return Reply(f"POST {self.path}/infer", 0, {}, (str(error) or type(error).__name__).encode())
+
+    def accepts(self, answer: Reply) -> bool:
+        return answer.ok
+
+    def is_absent(self, refusal: Reply) -> bool:
+        return refusal.status in ABSENT
+
+    def outputs(self, answer: Reply) -> tuple[Tensor, ...]:
+        return outputs_of(answer.object)
 
     def _sent(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> Reply:
         try:
@@ -252,18 +196,6 @@ def request(inputs: Sequence[Tensor], *, as_nested: bool = False, **more: Any) -
         for one in inputs
     ]
     return {**more, "inputs": tensors}
-
-
-def announced(metadata: Json, key: str) -> tuple[AnnouncedTensor, ...]:
-    """
-    Read the announced ``inputs`` or ``outputs``; a list that is absent is empty.
-
-    Raises:
-        Violation: A tensor lacks its name, a known datatype or a shape.
-    """
-    tensors = metadata.get(key) or []
-    expect(isinstance(tensors, list), f"{key} is not a list: {shown(tensors)}")
-    return tuple(_announced(one, f"{key}[{place}]") for place, one in enumerate(tensors))
 
 
 def _announced(one: Any, where: str) -> AnnouncedTensor:
@@ -303,14 +235,6 @@ def outputs_of(document: Json) -> tuple[Tensor, ...]:
         Violation: An output is not a tensor of the protocol.
     """
     return tuple(_output(one) for one in output_fields(document))
-
-
-def readable(reply: Reply) -> tuple[Tensor, ...]:
-    """Read the outputs of *reply*; raises Undecided if they cannot be read, because other checks find that."""
-    try:
-        return outputs_of(reply.object)
-    except Violation as violation:
-        raise Undecided(f"The answer cannot be read: {violation}") from violation
 
 
 def _output(one: Json) -> Tensor:
