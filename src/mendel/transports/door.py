@@ -19,12 +19,9 @@ Statistics = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
 """Fetches ``/monitoring/stats`` from the hub with the given query parameters and API key; gives the JSON body."""
 
 DoorForm = Literal["fast", "standard", "auto"]
-"""The values of the setting ``serving.doors``."""
+"""The values of the setting ``serving.doors``; ``auto`` is ``fast`` where fast doors can run."""
 
-AUTO: Final[DoorForm] = "standard"
-"""The form that ``auto`` chooses where fast doors can run."""
-
-_NEEDED_BY_FAST: Final = ("uvloop", "httptools")
+_NEEDED_BY_FAST: Final = ("uvloop", "httptools", "hpack")
 
 
 def fast_obstacle() -> str | None:
@@ -37,7 +34,7 @@ def fast_obstacle() -> str | None:
 
 def is_fast(doors: DoorForm) -> bool:
     """Whether the doors of this process are fast when the setting ``serving.doors`` is *doors*."""
-    return (AUTO if doors == "auto" else doors) == "fast" and fast_obstacle() is None
+    return doors != "standard" and fast_obstacle() is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,8 @@ from mendel.errors import InvalidSettings
 from mendel.resilience import fault_of
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-_WHISPERERS: Final = ("uvicorn", "asyncio", "httpx", "httpcore")
-_HANDLE_REQUESTS: Final = frozenset({"asyncio", "uvicorn", "grpc", "httpx", "httpcore"})
+_WHISPERERS: Final = ("uvicorn", "asyncio", "httpx", "httpcore", "hpack")
+_HANDLE_REQUESTS: Final = frozenset({"asyncio", "uvicorn", "grpc", "httpx", "httpcore", "hpack"})
 _WRITERS: Final[list[LogWriter]] = []
 """
 The log writer of this process; replaced when the log style changes, which a worker learns after its first log lines.

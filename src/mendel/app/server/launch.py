@@ -93,7 +93,7 @@ def _check_project(settings: ServeSettings) -> None:
 
 
 def _warn_of_standard_doors(settings: ServeSettings) -> None:
-    """Write to the log, once for all workers, why the doors are standard although the settings want fast ones."""
-    obstacle = fast_obstacle() if settings.serving.doors == "fast" else None
+    """Write to the log, once for all workers, why the doors are standard although the settings allow fast ones."""
+    obstacle = None if settings.serving.doors == "standard" else fast_obstacle()
     if obstacle is not None:
-        _log.warning("doors_standard", reason=obstacle, remedy="Set serving.doors to standard or auto.")
+        _log.warning("doors_standard", reason=obstacle, remedy="Set serving.doors to standard.")
