@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from mendel.transports.http2.request_headers import Request
-    from mendel.transports.http2.sending_side import SendingSide
 
 
 class Refusal(Enum):
@@ -19,6 +18,28 @@ class Refusal(Enum):
     BODY_TOO_LARGE = "body too large"
     BODY_TOO_SLOW = "body too slow"
     TOO_MUCH_MEMORY = "too many bodies in memory"
+
+
+class Responding(Protocol):
+    """The connection of a stream, as an application sees it: every response goes through it."""
+
+    def respond(self, stream: Stream, block: bytes, body: bytes, trailers: bytes) -> None:
+        """Send a whole response: the header block, the body, and the block of trailers."""
+
+    def respond_empty(self, stream: Stream, block: bytes) -> None:
+        """Send a response that is only a header block."""
+
+    def start(self, stream: Stream, block: bytes) -> None:
+        """Send the header block of a response whose body follows."""
+
+    def send(self, stream: Stream, part: bytes) -> None:
+        """Send a part of a response's body."""
+
+    def end(self, stream: Stream, trailers: bytes) -> None:
+        """End a response with a block of trailers."""
+
+    def release(self, stream: Stream) -> None:
+        """Count a stream no more that the peer has reset, because the application has ended its work for it."""
 
 
 class Stream:
@@ -46,7 +67,7 @@ class Stream:
         *("unacknowledged", "held_bytes", "pending", "trailers", "moved_at", "on_room", "work"),
     )
 
-    def __init__(self, connection: SendingSide, number: int, request: Request, window: int, began: float) -> None:
+    def __init__(self, connection: Responding, number: int, request: Request, window: int, began: float) -> None:
         self.connection = connection
         self.id = number
         self.request = request

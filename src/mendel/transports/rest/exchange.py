@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mendel.transports.rest.http_messages import Request, Response, too_large
 from mendel.transports.rest.prediction_endpoint import Encode, PredictionEndpoint
 from mendel.transports.rest.wire_format import CLOSE, END, head_of
 
-if TYPE_CHECKING:
-    from mendel.transports.rest.fast_connection import FastConnection
+
+class AnsweringConnection(Protocol):
+    """The connection of an exchange, as those see it who answer."""
+
+    @property
+    def gone(self) -> bool:
+        """True once the connection is closed."""
+
+    def write_answers(self) -> None:
+        """Write the answers that are complete, in the order of their requests."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -31,7 +39,7 @@ class Exchange(Request):
         encode: Makes the response of the kernel's answer; set with the call.
     """
 
-    connection: FastConnection
+    connection: AnsweringConnection
     keep_alive: bool = True
     expects: bool = False
     counted: bool = True

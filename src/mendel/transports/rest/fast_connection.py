@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from mendel.errors import MendelError
 from mendel.transports.rest.connection_limits import FULL
+from mendel.transports.rest.connection_server import ConnectionServer
 from mendel.transports.rest.errors import error_response
 from mendel.transports.rest.exchange import Exchange
 from mendel.transports.rest.http_messages import SMALL_BYTES, late_body
 from mendel.transports.rest.request_parser import RequestParser
 from mendel.transports.rest.wire_format import CLOSE, CONTINUE, head_of
-
-if TYPE_CHECKING:
-    from mendel.transports.rest.fast_server import FastRestServer
 
 _MOST_PIPELINED: Final = 16
 """So many requests of one connection may wait for answers; no more bytes are parsed meanwhile."""
@@ -43,7 +41,7 @@ class FastConnection(asyncio.Protocol):
         *("_unread_bytes", "_unread_since", "gone"),
     )
 
-    def __init__(self, server: FastRestServer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: ConnectionServer, loop: asyncio.AbstractEventLoop) -> None:
         self.server, self._loop = server, loop
         self._pipeline: deque[Exchange] = deque()
         self._parser = RequestParser(self, self._pipeline)

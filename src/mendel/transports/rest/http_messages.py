@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -14,9 +14,7 @@ import orjson
 
 from mendel.errors import DeadlineExceeded, Overloaded, TooLarge
 from mendel.transports.rest.content_encoding import decompressed, encoding_of
-
-if TYPE_CHECKING:
-    from mendel.transports.rest.route_table import Route
+from mendel.values import Scope
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON = b"application/json"
@@ -46,6 +44,17 @@ class BodyMemory:
     used_bytes: int = 0
 
 
+class FoundRoute(Protocol):
+    """The route of a request: the pattern of its path, the scope that the caller needs, and what answers."""
+
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def scope(self) -> Scope | None: ...
+    @property
+    def endpoint(self) -> Callable[[Any, Any], Awaitable[Response]]: ...
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Request:
     """
@@ -67,7 +76,7 @@ class Request:
     began: float
     query_string: bytes = b""
     repeated: str | None = None
-    route: Route | None = None
+    route: FoundRoute | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str = ""
     model: str | None = None

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from mendel.errors import MendelError
 from mendel.serving import Answered, InferenceAnswer, InferenceCall
 from mendel.transports.rest.application import RestApplication
-from mendel.transports.rest.exchange import Exchange
+from mendel.transports.rest.exchange import AnsweringConnection, Exchange
 from mendel.transports.rest.http_messages import Response
 from mendel.values import Scope
-
-if TYPE_CHECKING:
-    from mendel.transports.rest.fast_connection import FastConnection
 
 _Verdicts = dict[tuple[str | None, Scope | None], MendelError | None]
 
@@ -39,7 +36,7 @@ class PredictionGroups:
 
     def finish(self, answers: Iterable[tuple[Exchange, Response]]) -> None:
         """Write *answers*, each connection once, and count them."""
-        connections: dict[FastConnection, None] = {}
+        connections: dict[AnsweringConnection, None] = {}
         counted = []
         for exchange, response in answers:
             connections[exchange.connection] = None

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote
 
 import httptools
 
 from mendel.transports.rest.connection_limits import MALFORMED
+from mendel.transports.rest.connection_server import ReadingConnection
 from mendel.transports.rest.exchange import Exchange
 from mendel.transports.rest.http_messages import SINGLE, Response
-
-if TYPE_CHECKING:
-    from mendel.transports.rest.fast_connection import FastConnection
-
 
 _OF_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
@@ -49,7 +46,7 @@ class RequestParser:
         ),
     )
 
-    def __init__(self, connection: FastConnection, pipeline: deque[Exchange]) -> None:
+    def __init__(self, connection: ReadingConnection, pipeline: deque[Exchange]) -> None:
         self._connection, self._pipeline = connection, pipeline
         self._limits = connection.server.limits
         self.in_head = self.ended = self.padded = False
