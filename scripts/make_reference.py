@@ -49,8 +49,16 @@ MEANINGS = {
     "serving.evict_unused_for": "How long a model must have had no request before it may be unloaded to make room.",
     "serving.doors": (
         "The servers behind the REST and gRPC ports: `fast` is of Mendel, on Linux; `standard` is uvicorn and grpcio; "
-        "`auto` chooses, at present `standard`. The answers are the same. Where fast doors cannot run, `fast` means "
-        "`standard`, and the log says so."
+        "`auto` is `fast`. The answers are the same. Where fast doors cannot run, `fast` and `auto` mean `standard`, "
+        "and the log says so."
+    ),
+    "serving.zmq_key": (
+        "The file with the server's pair of CURVE keys, made by `zmq.auth.create_certificates` of pyzmq. With it, "
+        "connections of ZMQ callers are encrypted, and unencrypted ones are refused."
+    ),
+    "serving.zmq_clients": (
+        "The directory with the public CURVE keys (`*.key`) of the callers that may connect to ZMQ; needed with "
+        "`serving.zmq_key`."
     ),
     "serving.repository_control": (
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "

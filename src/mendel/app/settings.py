@@ -113,6 +113,8 @@ class ServingSettings:
     memory_budget_bytes: int | None = None
     evict_unused_for: timedelta = timedelta(minutes=1)
     doors: Literal["fast", "standard", "auto"] = "auto"
+    zmq_key: str | None = None
+    zmq_clients: str | None = None
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"

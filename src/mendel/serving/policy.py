@@ -43,6 +43,9 @@ class ServingPolicy:
         log_payloads: When True, the server's log contains the rows of requests and answers.
         doors: ``fast`` answers REST and gRPC with servers of Mendel's own, on Linux; ``standard`` with those of other
             packages; ``auto`` chooses.
+        zmq_key: The file with the server's pair of CURVE keys; connections of ZMQ callers are then encrypted. None
+            leaves them open.
+        zmq_clients: The directory with the public CURVE keys of the callers that may connect; needed with ``zmq_key``.
         repository_control: ``explicit`` lets callers load and unload models; ``off`` refuses such requests.
         model_roots: The directories below which callers may load models by path; empty refuses every path.
         backend: Where models run: ``process`` gives each version a process of its own, which a crash or a hang cannot
@@ -78,6 +81,8 @@ class ServingPolicy:
     evict_unused_for: timedelta = timedelta(minutes=1)
     max_shadow_queue: int = 64
     doors: Literal["fast", "standard", "auto"] = "auto"
+    zmq_key: str | None = None
+    zmq_clients: str | None = None
     repository_control: Literal["off", "explicit"] = "off"
     model_roots: tuple[str, ...] = ()
     backend: Literal["auto", "thread", "process"] = "auto"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from mendel.projects import Classifier
     from mendel.serving import Kernel
+    from mendel.transports.zmq.encryption import CurveKeys
 
 Statistics = Callable[[Mapping[str, str], str | None], Awaitable[bytes]]
 """Fetches ``/monitoring/stats`` from the hub with the given query parameters and API key; gives the JSON body."""
@@ -101,11 +102,13 @@ class ProxyContext:
         listener: The listening socket for callers; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
         max_message_bytes: The largest message; a larger one gets an error.
+        keys: Encrypts the connections of callers; None leaves them open.
     """
 
     listener: socket.socket
     worker_address: str
     max_message_bytes: int
+    keys: CurveKeys | None = None
 
 
 def _accept_anything(_: Classifier) -> None:

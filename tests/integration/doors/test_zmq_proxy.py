@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 import zmq
 import zmq.asyncio
+from zmq.auth import create_certificates, load_certificate
 
+from mendel.errors import InvalidSettings
 from mendel.serving import Kernel, version_counters
 from mendel.serving.metrics import BATCHES
+from mendel.transports.zmq.encryption import CurveKeys, curve_keys
 from mendel.transports.zmq.proxy import ZmqProxy
 from mendel.transports.zmq.server import ZmqServer
 from mendel.transports.zmq.worker_rotation import READY
@@ -192,3 +195,59 @@ async def test_the_messages_of_a_worker_that_stops_answering_are_answered(server
         context.destroy(linger=0)
     assert reply["type"] == "error"
     assert (reply["data"]["code"], reply["data"]["retry_after"]) == ("unavailable", 1.0)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> CurveKeys:
+    """The keys of a server that knows one caller."""
+    (tmp_path / "callers").mkdir()
+    create_certificates(tmp_path, "server")
+    create_certificates(tmp_path / "callers", "known")
+    create_certificates(tmp_path, "stranger")
+    return CurveKeys(server=tmp_path / "server.key_secret", callers=tmp_path / "callers")
+
+
+async def test_only_callers_with_a_known_key_are_answered(server, serving, keys, tmp_path):
+    """With CURVE, a known caller gets its answer; a caller with another key, or without encryption, gets nothing."""
+    context = zmq.asyncio.Context()
+    public = load_certificate(tmp_path / "server.key")[0]
+
+    def caller(pair: tuple[bytes, bytes] | None) -> zmq.asyncio.Socket:
+        made = context.socket(zmq.DEALER)
+        if pair is not None:
+            made.curve_serverkey = public
+            made.curve_publickey, made.curve_secretkey = pair
+        made.connect(f"tcp://127.0.0.1:{server.ports['zmq']}")
+        return made
+
+    proxy = ZmqProxy(server.listener.dup(), server.address, max_message_bytes=1 << 20, keys=keys)
+    try:
+        async with proxy, server.worker(await serving()):
+            refused = [caller(load_certificate(tmp_path / "stranger.key_secret")), caller(None)]
+            for one in refused:
+                await one.send(b'{"type": "heartbeat"}')
+            known = caller(load_certificate(tmp_path / "callers" / "known.key_secret"))
+            for _ in range(3):
+                await known.send_json(
+                    {"type": "inference_request", "data": {"model_name": "sum", "inputs": [[1, 2, 3]]}}
+                )
+                reply = json.loads(await asyncio.wait_for(known.recv(), 20))
+                assert reply["data"]["predictions"] == [6.0]
+            assert [await one.poll(timeout=100) for one in refused] == [0, 0]
+    finally:
+        context.destroy(linger=0)
+
+
+@pytest.mark.parametrize(
+    ("server_key", "callers", "said"),
+    [
+        ("absent.key_secret", "callers", "cannot be read"),
+        ("server.key", "callers", "contains no secret key"),
+        ("server.key_secret", "absent", "contains no public key of a caller"),
+        ("server.key_secret", None, "only one is set"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_told_before_the_start(keys, tmp_path, server_key, callers, said):
+    """A missing file, a public key in place of the pair, no callers, and one setting without the other are refused."""
+    with pytest.raises(InvalidSettings, match=said):
+        curve_keys(str(tmp_path / server_key), None if callers is None else str(tmp_path / callers)).check()

@@ -194,6 +194,8 @@ class Launcher:
                 listener=listener,
                 worker_address=self._worker_address(door),
                 max_message_bytes=self._settings.serving.max_body_bytes,
+                key=self._settings.serving.zmq_key,
+                clients=self._settings.serving.zmq_clients,
                 style=self._settings.style,
             )
         )

@@ -71,12 +71,16 @@ class BeginProxy:
         door: The door's name in the table of doors.
         listener: The file descriptor of the inherited listening socket.
         worker_address: The address to which the workers' doors connect.
+        key: The setting ``serving.zmq_key``.
+        clients: The setting ``serving.zmq_clients``.
     """
 
     door: str
     listener: int
     worker_address: str
     max_message_bytes: int
+    key: str | None = None
+    clients: str | None = None
     style: LogStyle = field(default_factory=LogStyle)
 
 

@@ -18,6 +18,7 @@ from mendel.adapters.processes.worker_messages import BeginProxy, Status
 from mendel.app.server.child_process import run_child
 from mendel.transports.door import ProxyContext
 from mendel.transports.door_table import door_named
+from mendel.transports.zmq.encryption import curve_keys
 
 _STATUS_EVERY_S: Final = 1.0
 
@@ -37,6 +38,7 @@ async def pass_messages(channel: Channel) -> None:
         listener=socket.socket(fileno=begin.listener),
         worker_address=begin.worker_address,
         max_message_bytes=begin.max_message_bytes,
+        keys=curve_keys(begin.key, begin.clients),
     )
     async with proxy(context):
         background = [asyncio.create_task(job) for job in (_until_silence(channel, stop), _report_status(channel))]

@@ -20,7 +20,9 @@ def _open(kernel: Kernel, context: DoorContext) -> AbstractAsyncContextManager[o
 def _proxy(context: ProxyContext) -> AbstractAsyncContextManager[object]:
     from mendel.transports.zmq.proxy import ZmqProxy  # noqa: PLC0415
 
-    return ZmqProxy(context.listener, context.worker_address, max_message_bytes=context.max_message_bytes)
+    return ZmqProxy(
+        context.listener, context.worker_address, max_message_bytes=context.max_message_bytes, keys=context.keys
+    )
 
 
 ZMQ: Final = Door(name="zmq", title="ZMQ", ports=PortSetting(key="zmq_port", default=7211), open=_open, proxy=_proxy)

@@ -8,17 +8,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import zmq
 import zmq.asyncio
 
 from mendel.transports.socket_splice import Splice
 from mendel.transports.zmq.bulk_receipt import BulkReceipt
+from mendel.transports.zmq.encryption import CurveKeys
 from mendel.transports.zmq.lasting_tasks import LastingTasks
 from mendel.transports.zmq.message_filter import MessageFilter
 from mendel.transports.zmq.unanswered_messages import UnansweredMessages, overloaded, worker_lost
 from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, STILL_CLOSING, WorkerRotation
+
+if TYPE_CHECKING:
+    from zmq.auth.asyncio import AsyncioAuthenticator
 
 _HIGH_WATER = 10_000
 _LOOK_EVERY_S = 0.5
@@ -41,6 +45,8 @@ class ZmqProxy:
         listener: A listening TCP socket; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
         max_message_bytes: The largest message; a larger one gets an error.
+        keys: Encrypts the connections of callers, and refuses callers without a known key; None leaves them open. The
+            proxy cannot look into encrypted messages: a larger message then ends its connection.
         clock: Gives the seconds since 1970, for the errors that the proxy itself sends.
     """
 
@@ -50,9 +56,11 @@ class ZmqProxy:
         worker_address: str,
         *,
         max_message_bytes: int,
+        keys: CurveKeys | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._clock = clock
+        self._clock, self._keys = clock, keys
+        self._authenticator: AsyncioAuthenticator | None = None
         self._listener, self._worker_address = listener, worker_address
         self._max_message_bytes = max_message_bytes
         self._context: zmq.asyncio.Context | None = None
@@ -69,11 +77,15 @@ class ZmqProxy:
         try:
             callers.set(zmq.MAXMSGSIZE, self._max_message_bytes)
             callers.set(zmq.SNDHWM, _HIGH_WATER)
+            if self._keys is not None:
+                self._authenticator = self._keys.authenticator(self._context)
+                self._keys.encrypt(callers)
             callers.bind(f"ipc://{behind}")
             workers.set(zmq.ROUTER_MANDATORY, 1)
             workers.set(zmq.SNDHWM, _HIGH_WATER)
             workers.bind(self._worker_address)
-            self._splice = Splice(self._listener, behind, make_filter=lambda: MessageFilter(self._max_message_bytes))
+            readable = None if self._keys else lambda: MessageFilter(self._max_message_bytes)
+            self._splice = Splice(self._listener, behind, make_filter=readable)
             await self._splice.open()
         except BaseException:
             self._context.destroy(linger=0)
@@ -98,6 +110,8 @@ class ZmqProxy:
             if self._splice is not None:
                 self._splice.stop_accepting()
                 self._splice.cut()
+            if self._authenticator is not None:
+                self._authenticator.stop()
             self._context.destroy(linger=0)
 
     async def _hand_out(self, callers: zmq.asyncio.Socket, workers: zmq.asyncio.Socket) -> None:
