@@ -60,6 +60,15 @@ MEANINGS = {
         "The directory with the public CURVE keys (`*.key`) of the callers that may connect to ZMQ; needed with "
         "`serving.zmq_key`."
     ),
+    "serving.tls.certificate": (
+        "The PEM file with the certificate of the gRPC port, and those of the authorities between it and the root. "
+        "Without it, the port is not encrypted."
+    ),
+    "serving.tls.key": "The PEM file with the private key of the certificate, not encrypted.",
+    "serving.tls.client_ca": (
+        "The PEM file with the certificates of the authorities whose clients may connect to the gRPC port; without it, "
+        "clients need no certificate."
+    ),
     "serving.repository_control": (
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
         "calls end with an error."

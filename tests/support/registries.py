@@ -80,7 +80,7 @@ def secure_registry(need: Callable[..., None], tmp_path_factory: pytest.TempPath
     """Behind TLS with an authority of its own, and a password."""
     need("docker-registry", root=False)
     directory = tmp_path_factory.mktemp("registry")
-    _write_certificates(directory)
+    write_certificates(directory)
     (directory / "htpasswd").write_text(HTPASSWD)
     with _serving(directory, REGISTRY + REGISTRY_SECURITY) as host:
         yield RunningRegistry(
@@ -115,7 +115,8 @@ def _wait_until_open(port: int, process: subprocess.Popen[bytes], directory: Pat
     until(is_open, within=20, told=log)
 
 
-def _write_certificates(directory: Path) -> None:
+def write_certificates(directory: Path) -> None:
+    """Write ``ca.pem`` of an authority, and ``server.pem`` and ``server.key`` of localhost by that authority."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
     own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])

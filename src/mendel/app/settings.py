@@ -13,7 +13,7 @@ from mendel.errors import InvalidSettings
 from mendel.predictions import SpoolPolicy
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
 from mendel.transports.door_table import DOORS
-from mendel.values import from_mapping, render_duration
+from mendel.values import TlsFiles, from_mapping, render_duration
 
 if TYPE_CHECKING:
     from mendel.serving import ServingPolicy
@@ -123,6 +123,7 @@ class ServingSettings:
     model_memory_bytes: int | None = None
     accelerate: Literal["off", "onnx"] = "off"
     logging_required: bool = False
+    tls: TlsFiles = field(default_factory=TlsFiles)
     request_timeout: timedelta = timedelta(seconds=30)
     predict_timeout: timedelta = timedelta(seconds=10)
     load_timeout: timedelta = timedelta(minutes=5)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mendel.errors import InvalidValue
 from mendel.resilience import BreakerPolicy, BulkheadPolicy
+from mendel.values import TlsFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class ServingPolicy:
         model_memory_bytes: The largest resident memory of a model's own process, which is ended and started again when
             it needs more; None means no limit.
         accelerate: ``onnx`` converts models to ONNX graphs, which answer where their answers are proven equal.
+        tls: The files with which the gRPC port is encrypted.
         logging_required: When True, a request fails if its rows cannot be logged; otherwise its answer contains
             ``logged: false``.
     """
@@ -93,6 +95,7 @@ class ServingPolicy:
     logging_required: bool = False
     correlation_ids: bool = True
     log_payloads: bool = False
+    tls: TlsFiles = field(default_factory=TlsFiles)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     bulkhead: BulkheadPolicy = field(default_factory=BulkheadPolicy)
 

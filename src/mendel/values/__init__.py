@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         require_utc,
         to_micros,
     )
+    from mendel.values.tls_files import TlsFiles
 else:
     __getattr__ = lazy_exports(__name__)
 
@@ -82,6 +83,7 @@ __all__ = [
     "Signature",
     "Stage",
     "Table",
+    "TlsFiles",
     "VersionCounters",
     "VersionRef",
     "VersionUuid",

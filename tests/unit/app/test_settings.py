@@ -94,6 +94,7 @@ CHOICES = {
     "serving.environments": ("fixed", "fixed"),
     "serving.model_python": ("/venv/bin/python", "/venv/bin/python"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),
+    **dict.fromkeys((f"serving.tls.{name}" for name in ("certificate", "key", "client_ca")), ("/a.pem", "/a.pem")),
     "hub.project_roots": ("/srv/git, /more", ("/srv/git", "/more")),
 }
 """A value that a key takes, where its type takes few, or where a tuple holds text."""

@@ -22,6 +22,7 @@ from mendel.app.server.child_process import micros
 from mendel.app.server.worker import hosted_project, server_classifier
 from mendel.transports.door import fast_obstacle
 from mendel.transports.door_table import DOORS, door_named
+from mendel.transports.tls import server_context
 from mendel.transports.zmq.encryption import curve_keys
 
 _log = structlog.get_logger("mendel.server")
@@ -36,10 +37,12 @@ def serve(settings: ServeSettings) -> int:
         ProjectNotFound, InvalidProject: The project does not exist or cannot be read.
         DirectoryInUse: Another server runs with the same directory.
         PortInUse: Another program listens on a port; the message names the port.
-        InvalidSettings: The project configures a protocol in an impossible way, or a key of ZMQ cannot be read.
+        InvalidSettings: The project configures a protocol in an impossible way, or a file of TLS or a key of ZMQ cannot
+            be used.
     """
     write_log(settings.style)
     _check_project(settings)
+    server_context(settings.serving.tls, ())
     if (keys := curve_keys(settings.serving.zmq_key, settings.serving.zmq_clients)) is not None:
         keys.check()
     _warn_of_standard_doors(settings)

@@ -13,6 +13,7 @@ from mendel.transports.grpc.framing import PREFIX_BYTES
 from mendel.transports.grpc.method_table import METHODS
 from mendel.transports.http2.application import Limits, Shared
 from mendel.transports.http2.server import Http2Server
+from mendel.transports.tls import server_context
 
 _BODIES_IN_MEMORY: Final = 4
 
@@ -37,7 +38,7 @@ class FastGrpcServer:
         loop = asyncio.get_running_loop()
         self._calls = FastCalls(self._kernel, METHODS, loop)
         shared = Shared(self._calls, limits_of(self._kernel.policy), loop, self._kernel.steady)
-        self._server = Http2Server(shared)
+        self._server = Http2Server(shared, tls=server_context(self._kernel.policy.tls, ("h2",)))
         await self._server.open(self._listening)
         return self
 

@@ -15,6 +15,8 @@ from mendel.serving import Kernel
 from mendel.transports.grpc.method_table import METHODS
 from mendel.transports.grpc.standard_methods import StandardMethods
 from mendel.transports.socket_splice import Splice
+from mendel.transports.tls import contents
+from mendel.values import TlsFiles
 
 
 class GrpcServer:
@@ -39,7 +41,7 @@ class GrpcServer:
             path = f"{directory}/s"
             server = grpc.aio.server(options=_options(self._kernel))
             server.add_generic_rpc_handlers((StandardMethods(self._kernel, METHODS),))
-            server.add_insecure_port(f"unix:{path}")
+            _listen(server, f"unix:{path}", self._kernel.policy.tls)
             splice = Splice(self._listening, path, max_connections=self._kernel.policy.max_connections)
             await server.start()
             stack.push_async_callback(splice.finish)
@@ -53,6 +55,17 @@ class GrpcServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._resources.aclose()
+
+
+def _listen(server: grpc.aio.Server, address: str, tls: TlsFiles) -> None:
+    if not tls.named:
+        server.add_insecure_port(address)
+        return
+    key, certificate, authorities = contents(tls)
+    credentials = grpc.ssl_server_credentials(
+        [(key, certificate)], root_certificates=authorities, require_client_auth=authorities is not None
+    )
+    server.add_secure_port(address, credentials)
 
 
 def _options(kernel: Kernel) -> list[tuple[str, Any]]:

@@ -15,6 +15,8 @@ from mendel.transports.http2.frames import ErrorCode
 
 _SWEEP_EVERY_S: Final = 1.0
 _SPREAD_STEPS: Final = 16
+_GOODBYE_S: Final = 1.0
+"""How long a peer may take to answer the end of an encrypted connection."""
 _BACKLOG: Final = 2048
 
 
@@ -37,9 +39,14 @@ class Http2Server:
     async def open(self, listening: socket.socket) -> None:
         """Accept connections from *listening*, which this server closes."""
         loop = asyncio.get_running_loop()
-        timeout = self._limits.header_timeout if self._tls else None
+        encrypted = self._tls is not None
         self._server = await loop.create_server(
-            self._connection, sock=listening, ssl=self._tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
+            self._connection,
+            sock=listening,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._limits.header_timeout if encrypted else None,
+            ssl_shutdown_timeout=_GOODBYE_S if encrypted else None,
+            backlog=_BACKLOG,
         )
         self._sweeping = asyncio.create_task(self._sweep())
 
