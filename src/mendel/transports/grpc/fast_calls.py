@@ -182,7 +182,10 @@ class FastCalls:
         except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
             self._fail(stream, error)
         else:
-            self._accept(stream)
+            if isinstance(stream.request.head.method, InferenceMethod):
+                self._accept(stream)
+            else:
+                await self._unary(stream)
 
     async def _unary(self, stream: Stream) -> None:
         call, method = self._call(stream, self._kernel.steady()), stream.request.head.method

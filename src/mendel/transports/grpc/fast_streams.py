@@ -19,6 +19,7 @@ from mendel.transports.http2.stream import Stream
 _MOST_BYTES: Final = 1 << 16
 _MOST_WAITING: Final = 100
 """The largest request message of a streaming call, and the most of them that wait."""
+_STOPPING: Final = trailers(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
 
 
 class StreamCalls:
@@ -49,8 +50,11 @@ class StreamCalls:
                 requests.put_nowait(refused)
 
         stream.sink, stream.work = take, requests
+        stream.connection.start(stream, INITIAL)
         task = self._tasks[stream] = asyncio.ensure_future(self._answer(stream, head.method, requests))
-        task.add_done_callback(lambda _: self._tasks.pop(stream, None))
+        task.add_done_callback(lambda task: self._ended(stream, task))
+        if self._stopping:
+            task.cancel()
 
     @staticmethod
     def end(stream: Stream) -> None:
@@ -70,23 +74,25 @@ class StreamCalls:
         for task in list(self._tasks.values()):
             task.cancel()
 
+    def _ended(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        del self._tasks[stream]
+        stream.on_room = None
+        if task.cancelled():  # by the caller, who gets nothing more, or because the server stops
+            stream.connection.end(stream, _STOPPING)
+
     async def _answer(self, stream: Stream, method: StreamingMethod, queue: asyncio.Queue[Any]) -> None:
         connection, room = stream.connection, asyncio.Event()
         stream.on_room = room.set
         status, text = grpc.StatusCode.OK, ""
-        connection.start(stream, INITIAL)
         try:
             async for response in method.answers(self._kernel, _requests(queue)):
                 room.clear()
                 connection.send(stream, framed(response.SerializeToString()))
                 if stream.pending:
                     await room.wait()
-        except asyncio.CancelledError:
-            status, text = grpc.StatusCode.UNAVAILABLE, "The server is stopping."
         except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
             failure = failure_of(error, method, "")
             status, text = failure.status, failure.text
-        stream.on_room = None
         connection.end(stream, trailers(status, text))
 
 
