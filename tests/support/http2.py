@@ -90,7 +90,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = bytearray()
-        self.closed = self.aborted = self.paused = False
+        self.closed = self.ended = self.aborted = self.paused = False
 
     def write(self, data: Any) -> None:
         assert not self.closed
@@ -101,6 +101,15 @@ class MemoryTransport(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def abort(self) -> None:
         self.closed = self.aborted = True

@@ -37,6 +37,8 @@ _ALIVE: Final = b"alive?\0\0"
 _KEEPALIVE_S: Final = 30.0
 _KEEPALIVE_TIMEOUT_S: Final = 10.0
 _LAST_CALL_AFTER_S: Final = 1.0
+_LAST_BYTES_S: Final = 5.0
+"""How long a peer may take for the last bytes and for closing its side."""
 
 
 class Connection(RequestSide, asyncio.Protocol):
@@ -70,6 +72,7 @@ class Connection(RequestSide, asyncio.Protocol):
         self._pinged_at: float | None = None
         self._drained_at: float | None = None
         self._closed_at: float | None = None
+        self._peer_ended = False
         self._abort_at = float("inf")
 
     @property
@@ -99,7 +102,7 @@ class Connection(RequestSide, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer the complete requests before the connection is closed."""
-        self._draining = self._last_call = True
+        self._draining = self._last_call = self._peer_ended = True
         encrypted = self._transport is None or self._transport.get_extra_info("ssl_object") is not None
         return not encrypted and any(stream.complete for stream in self._streams.values())
 
@@ -115,9 +118,28 @@ class Connection(RequestSide, asyncio.Protocol):
 
     def fail(self, code: ErrorCode, text: str) -> None:
         """End the connection with GOAWAY."""
+        if self._closed_at is not None:
+            self.abort()
+            return
         self._rest = b""
         self.write(goaway(self._last_id, code, text))
         self.close()
+
+    def finish(self) -> None:
+        """
+        Send what is ready, and close the connection when the peer has closed it too, or after some seconds.
+
+        To close a socket with unread bytes resets the connection, and what the peer has not received is lost.
+        """
+        if self._closed_at is not None or self._transport is None or self._transport.is_closing():
+            return
+        if self._peer_ended:
+            self.close()
+            return
+        self._closed_at = self._shared.steady()
+        self.flush()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Send what is ready and close the connection."""
@@ -198,13 +220,19 @@ class Connection(RequestSide, asyncio.Protocol):
             since is not None and now - since > limits.body_timeout for since in (self._closed_at, self._paused_at)
         ):
             self.abort()
-        elif self._closed_at is None:
-            if self._is_late(now):
-                self.fail(ErrorCode.ENHANCE_YOUR_CALM, "A frame or a header block did not arrive in time.")
-                return
+        elif self._closed_at is not None:
+            if now - self._closed_at > _LAST_BYTES_S:
+                self._close_when_sent()
+        elif self._is_late(now):
+            self.fail(ErrorCode.ENHANCE_YOUR_CALM, "A frame or a header block did not arrive in time.")
+        else:
             self._expire_streams(now - limits.body_timeout)
             self._keep_alive(now)
             self._retire(now)
+
+    def _close_when_sent(self) -> None:
+        if self._transport is not None and not self._transport.get_write_buffer_size():
+            self._transport.close()
 
     def _is_late(self, now: float) -> bool:
         """Whether the peer is too slow with the preface, a frame, or a header block."""

@@ -184,4 +184,4 @@ class ControlFrames(SendingSide):
             self._last_call = True
             self.write(goaway(self._last_id, ErrorCode.NO_ERROR))
             if not self._streams:
-                self.close()
+                self.finish()

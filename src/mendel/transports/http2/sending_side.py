@@ -141,6 +141,10 @@ class SendingSide:
             self._abandoned -= 1
             self._uncount(stream)
 
+    def finish(self) -> None:
+        """Send what is ready and end the connection so that the peer receives all of that."""
+        self.close()
+
     def close(self) -> None:
         """Send what is ready and close the connection."""
         self.flush()
@@ -171,7 +175,7 @@ class SendingSide:
         else:
             self._uncount(stream)
         if self._last_call and not self._streams:
-            self._shared.loop.call_soon(self.close)
+            self._shared.loop.call_soon(self.finish)
 
     def _uncount(self, stream: Stream) -> None:
         self._shared.streams -= 1
