@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pytest_asyncio
 
 from mendel.serving import Kernel
 from mendel.transports.rest.door import REST
+from mendel.transports.rest.exchange import Exchange
+from mendel.transports.rest.fast_connection import FastConnection
 from support.door_forms import both_forms
 from support.doors import open_door
 from support.http_bytes import Connection, request
@@ -236,3 +239,24 @@ async def test_answers_that_are_not_read_stop_their_connection_only(world, fast)
     await sending
     await connection.close()
     await other.close()
+
+
+@only_fast
+async def test_what_has_ended_leaves_memory_at_once(world, fast):
+    """Closed connections, answers and refusals wait for no garbage collection, which workers run seldom."""
+
+    def kept():
+        return sum(isinstance(one, (FastConnection, Exchange)) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = kept()
+        for sent in (request(SUM, ROW), request(SUM, b"{"), request(SUM, b'{"instances": [["x"]]}'), b"x\r\n\r\n"):
+            connection = await Connection.to(world.ports[fast])
+            await connection.send(sent)
+            await connection.answer()
+            await connection.close()
+        await until_async(lambda: kept() == before)
+    finally:
+        gc.enable()

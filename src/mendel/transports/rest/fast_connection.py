@@ -66,7 +66,7 @@ class FastConnection(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Forget the requests; those that have begun are answered to nobody."""
+        """Forget the requests, which are answered to nobody, and the transport, which refers to this connection."""
         self.gone = True
         self.server.leave(self)
         self._parser.close()
@@ -75,6 +75,7 @@ class FastConnection(asyncio.Protocol):
                 exchange.drop_body()
         self._pipeline.clear()
         self._unparsed = b""
+        del self._transport
 
     def data_received(self, data: bytes) -> None:
         """Parse *data* as far as the pipeline has room."""

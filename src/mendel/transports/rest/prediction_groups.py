@@ -55,21 +55,20 @@ class PredictionGroups:
         calls: list[InferenceCall] = []
         refused: list[tuple[Exchange, Response]] = []
         for exchange in waiting:
-            try:
-                if exchange.refusal is None:
-                    self._authorize(exchange, verdicts)
+            response = exchange.refusal or self._refusal(exchange, verdicts)
+            if response is None:
+                try:
                     calls.append(self._decoded(exchange))
                     continue
-                response = exchange.refusal
-            except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one request and not the others
-                response = self._application.failure(exchange, error)
+                except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one request and not the others
+                    response = self._application.failure(exchange, error)
             refused.append((exchange, response))
         if calls:
             self._application.kernel.submit_many(calls, self._done)
         self.finish(refused)
 
-    def _authorize(self, exchange: Exchange, verdicts: _Verdicts) -> None:
-        """Check the key of *exchange*, unless *verdicts* of this turn know it."""
+    def _refusal(self, exchange: Exchange, verdicts: _Verdicts) -> Response | None:
+        """Give the response if the key of *exchange* does not suffice; *verdicts* are those of this turn."""
         assert exchange.route is not None  # noqa: S101 - else the exchange has a refusal
         key = exchange.credential, exchange.route.scope
         if key not in verdicts:
@@ -77,10 +76,11 @@ class PredictionGroups:
                 self._application.authorize(exchange)
                 verdicts[key] = None
             except MendelError as error:
-                verdicts[key] = error
+                verdicts[key] = error.with_traceback(None)  # frames would keep each other until garbage is collected
+            except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one request and not the others
+                return self._application.failure(exchange, error)
         verdict = verdicts[key]
-        if verdict is not None:
-            raise verdict.with_traceback(None)
+        return None if verdict is None else self._application.failure(exchange, verdict)
 
     def _decoded(self, exchange: Exchange) -> InferenceCall:
         endpoint = exchange.prediction
@@ -93,9 +93,9 @@ class PredictionGroups:
         self.finish([self._answer(cast("Exchange", call.caller), outcome) for call, outcome in answered])
 
     def _answer(self, exchange: Exchange, outcome: InferenceAnswer | Exception) -> tuple[Exchange, Response]:
+        if isinstance(outcome, Exception):
+            return exchange, self._application.failure(exchange, outcome)
         try:
-            if isinstance(outcome, Exception):
-                raise outcome  # noqa: TRY301 - the one place that makes responses of errors
             exchange.model = outcome.metadata.model
             assert exchange.encode is not None  # noqa: S101 - set with the call
             response = exchange.encode(outcome)

@@ -33,17 +33,8 @@ class RequestParser:
 
     __slots__ = (
         *("_connection", "_pipeline", "_limits", "_parser", "in_head", "arriving", "ended", "padded"),
-        *(
-            "_url",
-            "_headers",
-            "_repeated",
-            "_doubled",
-            "_upgrade_of",
-            "_header_bytes",
-            "_piece_bytes",
-            "_received_bytes",
-            "_body_bytes",
-        ),
+        *("_url", "_headers", "_repeated", "_doubled", "_upgrade_of", "_header_bytes", "_piece_bytes"),
+        *("_received_bytes", "_body_bytes"),
     )
 
     def __init__(self, connection: ReadingConnection, pipeline: deque[Exchange]) -> None:
@@ -97,9 +88,9 @@ class RequestParser:
         self.ended, self.in_head, self.arriving = True, False, None
 
     def close(self) -> None:
-        """Stop for ever: let go of httptools, which refers to this parser."""
+        """Stop for ever: let go of httptools and of the connection, which refer to this parser."""
         self.stop()
-        del self._parser
+        del self._parser, self._connection
 
     def on_message_begin(self) -> None:
         """Begin a request."""
