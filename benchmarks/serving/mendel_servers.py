@@ -17,6 +17,7 @@ from servers import MODEL_INFER, Counted, Route, Server, await_ready
 from training import COLUMNS, Fitted
 
 import mendel
+from mendel.client.client import Client
 from mendel.serving import write_version_directory
 
 SERVE = (sys.executable, "-m", "mendel.app.cli", "serve")
@@ -52,17 +53,22 @@ def register(fitted: Fitted, room: Path) -> Path:
     The training data make the input contract, the probe rows and the drift reference.
     """
     with mendel.connect(directory=str(room / ".mendel")) as registry:
-        frame = pd.DataFrame(fitted.rows, columns=[f"f{place}" for place in range(COLUMNS)])
-        made = registry.register_baseline(
-            model=fitted.model, model_type="classification", name=fitted.name, training_data=frame
-        )
-        registry.approve(made.model_id, policy=True, bias=True)
-        registry.change_stage(made.model_id, "sandbox")
-        registry.promote(made.model_id, reason="benchmark")
-        record = registry.version(made.model_id)
+        record = registry.version(add_version(registry, fitted))
+        registry.promote(record.ref, reason="benchmark")
         registry.download(record.artifact_digest, room / "tree")
         write_version_directory(room / "version", record.ref.model, record.served, room / "tree")
     return room / "version"
+
+
+def add_version(registry: Client, fitted: Fitted) -> str:
+    """Register a version that may be promoted; give its name."""
+    frame = pd.DataFrame(fitted.rows, columns=[f"f{place}" for place in range(COLUMNS)])
+    made = registry.register_baseline(
+        model=fitted.model, model_type="classification", name=fitted.name, training_data=frame
+    )
+    registry.approve(made.model_id, policy=True, bias=True)
+    registry.change_stage(made.model_id, "sandbox")
+    return made.model_id
 
 
 @contextmanager
@@ -92,7 +98,7 @@ def serving(version: Path, model: str, settings: MendelSettings, room: Path) -> 
             name=settings.name,
             product="mendel",
             workers=settings.workers,
-            routes=tuple(_routes(model, rest, grpc, zmq, key)),
+            routes=tuple(routes(model, rest, grpc, zmq, key)),
             process=process,
             metrics_port=rest,
             start_s=time.monotonic() - began,
@@ -105,7 +111,8 @@ def _credentials(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _routes(model: str, rest: int, grpc: int, zmq: int, key: str) -> Iterator[Route]:
+def routes(model: str, rest: int, grpc: int, zmq: int, key: str) -> Iterator[Route]:
+    """The ways to ask a server of Mendel: v2 over REST and gRPC, then the plain routes of REST and gRPC, then ZMQ."""
     told = _credentials(key)
     over_grpc = {**told, "grpc-timeout": DEADLINE}
 

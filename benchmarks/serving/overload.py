@@ -140,11 +140,12 @@ def _overloaded(route: Route, question: Question, room: Path, chosen: argparse.N
 
 
 def _sent(route: Route, question: Question, room: Path, *, rate: float, seconds: float) -> NDArray[np.float64]:
+    request = route.message(question) if route.door == "gRPC" else route.http_request(question)
     told = {
         "door": route.door,
         "port": route.port,
         "path": route.path,
-        "request": base64.b64encode(_request(route, question)).decode(),
+        "request": base64.b64encode(request).decode(),
         "metadata": [(name, value) for name, value in route.headers.items() if name != "grpc-timeout"],
         "right": f'"data":[{question.classes[0]}]',
         "classes": list(question.classes),
@@ -167,15 +168,6 @@ def _sent(route: Route, question: Question, room: Path, *, rate: float, seconds:
             client.kill()
             client.wait()
     return np.concatenate([np.load(file) for file in files])
-
-
-def _request(route: Route, question: Question) -> bytes:
-    if route.door == "gRPC":
-        return route.message(question)
-    body = route.body(question)
-    headers = {"host": "127.0.0.1", **route.aim.headers, "content-length": str(len(body))}
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST {route.path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
 if __name__ == "__main__":

@@ -55,6 +55,13 @@ class Route:
         message = self.message(question)
         return b"\0" + len(message).to_bytes(4, "big") + message
 
+    def http_request(self, question: Question) -> bytes:
+        """All bytes of a request over HTTP/1.1."""
+        body = self.body(question)
+        headers = {"host": "127.0.0.1", **self.aim.headers, "content-length": str(len(body))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"POST {self.path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
     def message(self, question: Question) -> bytes:
         return question.prompt(self.model) if self.form == "plain" else question.message(self.model)
 
