@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import random
 import resource
+import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +30,22 @@ from mendel.protos import open_inference_pb2_grpc as stubs
 from mendel.serving import ServingPolicy
 from mendel.transports.grpc.door import GRPC
 from support.doors import open_door
-from support.grpc_attacks import ATTACKS, CLOSED, GOOD, HALF_CLOSE, LIVES, REFUSED, RESET, Attack, Step
+from support.grpc_attacks import (
+    ATTACKS,
+    BLOCKS,
+    CLOSED,
+    FRAMES,
+    GOOD,
+    HALF_CLOSE,
+    LIVES,
+    MESSAGES,
+    REFUSED,
+    RESET,
+    WINDOWS,
+    Attack,
+    Step,
+)
+from support.http2_mutations import MOST_BYTES, mutated, parts, split
 from support.http2_wire import PREFACE, Seen, call, settings
 from support.served_models import Shelf, deployed, new_kernel, write_project
 from support.waiting import until_async
@@ -187,3 +207,55 @@ async def test_an_attack_harms_nobody_else(targets, name, fast):
     with contextlib.suppress(asyncio.CancelledError):
         await asking
     assert [line for line in lines if line["event"].endswith("_fault")] == []
+
+
+@cache
+def seeds_of_mutations() -> list[list[bytes]]:
+    """The frames of attacks that are bytes and not too many."""
+    tables = {**FRAMES, **WINDOWS, **BLOCKS, **MESSAGES}
+    sent = [[*attack.sends(Seen())] for name, attack in tables.items() if name != "a gzip bomb"]
+    plain = [b"".join(steps) for steps in sent if all(isinstance(step, bytes) for step in steps)]
+    return [split(whole) for whole in plain if len(whole) < MOST_BYTES]
+
+
+async def hold_against(target: Target, rng: random.Random) -> None:
+    """Send frames changed at random, and the end: the server closes the connection."""
+    sent = [*parts(mutated(seeds_of_mutations(), rng), rng), HALF_CLOSE]
+    async with Attacker(Attack(sends=lambda _: sent, ends=(), polite=False), target.port) as attacker:
+        await until_async(lambda: attacker.seen.closed, within=WITHIN_S, told=lambda: sent)
+
+
+async def hold(target: Target, seeds: Iterable[int]) -> None:
+    """Try eight connections at once for each of *seeds*; no fault is logged, and a client beside them is answered."""
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    asking = asyncio.create_task(target.neighbour.ask())
+    with structlog.testing.capture_logs() as lines:
+        for seed in seeds:
+            answered = target.neighbour.answered
+            await asyncio.gather(*(hold_against(target, random.Random(8 * seed + place)) for place in range(8)))
+            await until_async(lambda: target.neighbour.answered > answered or asking.done(), within=WITHIN_S)  # noqa: B023
+            assert not asking.done(), seed
+            faults += [line for line in lines if line["event"].endswith("_fault")]
+            assert not faults, (seed, faults)
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_random_frames_harm_nobody_else(targets):
+    """Frames and messages changed at random make no fault and no connection that stays."""
+    await hold(await targets(fast=True, patient=False), range(25))
+
+
+@pytest.mark.soak
+@pytest.mark.asyncio(loop_scope="module")
+async def test_random_frames_for_long(targets, soak_seconds):
+    """The same with other chances, again and again; memory does not grow."""
+    target = await targets(fast=True, patient=False)
+    first, end = random.randrange(1 << 40), time.monotonic() + soak_seconds
+    await hold(target, range(100))
+    before = resident_bytes()
+    await hold(target, itertools.takewhile(lambda _: time.monotonic() < end, itertools.count(first)))
+    assert resident_bytes() - before < MOST_GROWTH_BYTES
