@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -65,10 +66,15 @@ class Comparison:
                     self._base(server)
         if self.plan.extras:
             self._extras(first)
-        for workers in self.plan.mlserver_workers:
-            self._peer("mlserver", mlserver, workers)
-        for instances in self.plan.triton_instances:
-            self._peer("triton", triton, instances)
+        for product, start, numbers in (
+            ("mlserver", mlserver, self.plan.mlserver_workers),
+            ("triton", triton, self.plan.triton_instances),
+        ):
+            for workers in numbers:
+                try:
+                    self._peer(product, start, workers, extras=self.plan.extras and workers == numbers[0])
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                    self.report.failures.append(f"{product}, {workers} workers: {str(error)[-500:]}")
 
     def _mendel(self, settings: MendelSettings) -> None:
         if not (self._wants("mendel") or {"plain", "zmq", "floor", "bodies"} & self.wanted):
@@ -91,14 +97,14 @@ class Comparison:
         if "logging" in self.wanted:
             self._logging(settings)
 
-    def _peer(self, product: str, start: Any, workers: int) -> None:
+    def _peer(self, product: str, start: Any, workers: int, *, extras: bool) -> None:
         if not self._wants(product):
             return
-        models = ("logistic", "boosting") if self.plan.extras else ("logistic",)
+        models = ("logistic", "boosting") if extras else ("logistic",)
         with start(models, workers, self._new_room()) as servers, self._watched(*servers):
             for server in servers:
                 self._base(server)
-                if self.plan.extras:
+                if extras:
                     self._measure(server, "logistic, 100 rows", MEDIUM)
                     self._measure(server, "boosting, 1 row", MEDIUM)
 

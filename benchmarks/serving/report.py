@@ -37,13 +37,14 @@ class Pair:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """Everything that a run measured."""
+    """Everything that a run measured; ``failures`` tells which peers did not start, and why."""
 
     results: list[Result] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     floor: list[Pair] = field(default_factory=list)
     logging: list[Pair] = field(default_factory=list)
     bodies: list[Pair] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +161,7 @@ def rendered(report: Report) -> Iterator[str]:
             yield f"{title}: {pair.what}"
             for side in (pair.of, pair.to):
                 yield f"  {side.server:40}{_figures(side.load)}  {side.invalid and f'INVALID: {side.invalid}'}"
+    yield from (f"\nNOT MEASURED: {failure}" for failure in report.failures)
     yield ""
     for verdict in verdicts(report):
         mark = {True: "met", False: "MISSED", None: "-"}[verdict.met]
