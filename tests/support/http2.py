@@ -45,6 +45,7 @@ class Head:
     def __init__(self, path: bytes) -> None:
         self.streams = path == b"/streams"
         self.held = path == b"/held"
+        self.refusal = encode_block([(b":status", b"404")]) if path == b"/refused" else None
 
 
 class Echo:
@@ -122,11 +123,15 @@ class MemoryTransport(asyncio.Transport):
 
 
 class Link:
-    """A connection of a server over a transport in memory, driven without a running event loop."""
+    """
+    A connection of a server over a transport in memory, driven without a running event loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, **given: Any) -> None:
-        self.echo = Echo()
-        self.shared = Shared(self.echo, limits(**given), loop, time.monotonic)
+    It belongs to the server of *beside*, or to a server of its own with limits as *given*.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, beside: Link | None = None, **given: Any) -> None:
+        self.echo = Echo() if beside is None else beside.echo
+        self.shared = Shared(self.echo, limits(**given), loop, time.monotonic) if beside is None else beside.shared
         self.transport = MemoryTransport()
         self.connection = Connection(self.shared, admit=lambda _: True, left=lambda _: None)
         self.connection.connection_made(self.transport)

@@ -14,4 +14,4 @@ def text_of(error: MendelError) -> str:
     """Give message and remedy of *error*, cut to 2,000 bytes of UTF-8."""
     text = str(error)
     encoded = text.encode(errors="replace")
-    return text if len(encoded) == len(text) <= _MOST_BYTES else encoded[:_MOST_BYTES].decode(errors="ignore")
+    return text if text.isascii() and len(text) <= _MOST_BYTES else encoded[:_MOST_BYTES].decode(errors="ignore")

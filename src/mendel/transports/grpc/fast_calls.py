@@ -15,7 +15,7 @@ from mendel.transports.grpc.call_handling import SEND_KEY, failure_of
 from mendel.transports.grpc.compression import QUICK_BYTES, decompress
 from mendel.transports.grpc.fast_streams import StreamCalls
 from mendel.transports.grpc.framing import INITIAL, framed, only_message, trailers, trailers_only
-from mendel.transports.grpc.messages import read_message
+from mendel.transports.grpc.messages import MessageRefused, read_message
 from mendel.transports.grpc.methods import Call, InferenceMethod, Method, UnaryMethod
 from mendel.transports.grpc.request_head import RequestHead
 from mendel.transports.http2.header_blocks import encode_text
@@ -39,6 +39,9 @@ _REFUSED: Final = {
     ),
     Refusal.BODY_TOO_SLOW: trailers_only(grpc.StatusCode.DEADLINE_EXCEEDED, "The message did not arrive in time."),
 }
+_MOST_DECOMPRESSED: Final = 2
+"""The most large messages that are decompressed at once."""
+_NO_MEMORY: Final = "The server holds too many large messages."
 _Allowed = dict[tuple[str | None, Scope | None], MendelError | None]
 
 
@@ -63,6 +66,7 @@ class FastCalls:
         self._ready: list[Stream] = []
         self._tasks: dict[Stream, asyncio.Task[None]] = {}
         self._streams = StreamCalls(kernel)
+        self._decompressing = asyncio.Semaphore(_MOST_DECOMPRESSED)
 
     def stop(self) -> None:
         """End the calls that do not end by themselves."""
@@ -110,7 +114,12 @@ class FastCalls:
 
     def _start(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
         task = self._tasks[stream] = self._loop.create_task(work)
-        task.add_done_callback(lambda _: self._tasks.pop(stream, None))
+        task.add_done_callback(lambda task: self._ended(stream, task))
+
+    def _ended(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(stream, None)
+        if task.cancelled():  # before its first step, so that it could not release the stream
+            stream.connection.release(stream)
 
     def _submit(self) -> None:
         """Hand the inference calls of this turn to the kernel."""
@@ -157,8 +166,16 @@ class FastCalls:
         compressed, message = only_message(stream.body)
         stream.body = None
         if compressed:
-            return read_message(head.method.request, self._decompress(message, head.compression))
+            content = self._decompress(message, head.compression)
+            _hold(stream, len(content))
+            return read_message(head.method.request, content)
         return read_message(head.method.request, message)
+
+    def _request_denied(self, head: RequestHead) -> None:
+        """Raise the error of a caller that may not call the method, before anything is done for its message."""
+        assert head.method is not None  # noqa: S101 - else there is a refusal
+        if (denial := self._denial(head.credential, head.method.scope)) is not None:
+            raise denial
 
     def _denial(self, credential: str | None, scope: Scope | None) -> MendelError | None:
         try:
@@ -172,11 +189,15 @@ class FastCalls:
 
     async def _decompressed(self, stream: Stream) -> None:
         """Decompress a large message in a thread, then go on with the call."""
+        head: RequestHead = stream.request.head
         try:
+            self._request_denied(head)
             compressed, message = only_message(stream.body)
             if compressed:
-                compression = stream.request.head.compression
-                stream.body = framed(await asyncio.to_thread(self._decompress, message, compression))
+                async with self._decompressing:
+                    content = await asyncio.to_thread(self._decompress, message, head.compression)
+                _hold(stream, len(content))
+                stream.body = framed(content)
         except asyncio.CancelledError:
             stream.connection.release(stream)
         except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the server
@@ -230,11 +251,20 @@ class FastCalls:
         now = self._kernel.steady()
         for inference, result in answered:
             stream: Any = inference.caller
-            status = self._answer(stream, result, constants)
+            try:
+                status = self._answer(stream, result, constants)
+            except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the others
+                status = self._give_up(stream, error)
             key = (stream.request.head.method.name, status, stream.work.model)
             ended.setdefault(key, []).append(now - stream.began)
         for (method, status, model), seconds in ended.items():
             self._kernel.answered_many("gRPC", method, status.name, model, seconds)
+
+    def _give_up(self, stream: Stream, error: Exception) -> grpc.StatusCode:
+        """End a call whose answer, or whose error, cannot be encoded."""
+        failure = failure_of(RuntimeError(type(error).__name__), stream.request.head.method, "")
+        stream.connection.end(stream, trailers(failure.status, failure.text, failure.metadata))
+        return failure.status
 
     def _answer(
         self, stream: Stream, result: InferenceAnswer | Exception, constants: dict[Any, bytes]
@@ -250,8 +280,15 @@ class FastCalls:
             message = stream.request.head.method.encode(call.request, call, result, constants)
         except Exception as error:  # noqa: BLE001 - a defect of Mendel fails one call and not the others
             return self._send_failure(stream, error)
+        call.request = None  # the response may wait for the peer, the request need not
         stream.connection.respond(stream, _initial(call), framed(message), _OK)
         return grpc.StatusCode.OK
+
+
+def _hold(stream: Stream, size: int) -> None:
+    """Count *size* more bytes of a call as memory of the server, until its response is sent."""
+    if not stream.connection.hold(stream, size):
+        raise MessageRefused(grpc.StatusCode.RESOURCE_EXHAUSTED, _NO_MEMORY)
 
 
 def _initial(call: Call) -> bytes:

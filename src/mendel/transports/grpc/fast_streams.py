@@ -11,14 +11,17 @@ import grpc
 from mendel.serving import Kernel
 from mendel.transports.grpc.call_handling import failure_of
 from mendel.transports.grpc.compression import decompress
-from mendel.transports.grpc.framing import INITIAL, MessageParts, framed, trailers
+from mendel.transports.grpc.framing import INITIAL, MessageParts, framed, trailers, trailers_only
 from mendel.transports.grpc.messages import MessageRefused, read_message
 from mendel.transports.grpc.methods import StreamingMethod
 from mendel.transports.http2.stream import Stream
 
-_MOST_BYTES: Final = 1 << 16
-_MOST_WAITING: Final = 100
+_MOST_BYTES: Final = 1 << 14
+_MOST_WAITING: Final = 8
 """The largest request message of a streaming call, and the most of them that wait."""
+_MOST_CALLS: Final = 256
+"""The most streaming calls at once, because each keeps a task and looks around while nothing happens."""
+_TOO_MANY: Final = trailers_only(grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has too many streaming calls.")
 _STOPPING: Final = trailers(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
 
 
@@ -35,7 +38,11 @@ class StreamCalls:
         self._stopping = False
 
     def open(self, stream: Stream) -> None:
-        """Begin to answer a call."""
+        """Begin to answer a call, or refuse it if there are too many."""
+        if len(self._tasks) >= _MOST_CALLS:
+            stream.sink, stream.work = _ignore, asyncio.Queue()
+            stream.connection.respond_empty(stream, _TOO_MANY)
+            return
         requests: asyncio.Queue[Any] = asyncio.Queue()
         parts, head = MessageParts(_MOST_BYTES), stream.request.head
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from mendel.serving import check_parts
 
-_LOOKED_AT_BYTES: Final = 1 << 20
+_LOOKED_AT_BYTES: Final = 1 << 16
 """Smaller messages cannot have so many fields that they matter."""
 
 _Nested = Mapping[int, "_Nested"]

@@ -24,7 +24,12 @@ class Application(Protocol):
     """
 
     def head(self, request: Request) -> Any:
-        """Make the application's view of the headers; its attribute ``streams`` asks for :meth:`opened`."""
+        """
+        Make the application's view of the headers.
+
+        Its attribute ``refusal``, unless None, is a block of headers that answers the request at once; its attribute
+        ``streams`` asks for :meth:`opened`.
+        """
 
     def opened(self, stream: Stream) -> None:
         """Take over a request whose body is read as it arrives; set ``stream.sink``."""
@@ -91,8 +96,13 @@ class Flushes:
     def run(self) -> None:
         """Write everything now."""
         touched, self._touched = self._touched, []
-        for flush in touched:
-            flush()
+        for place, flush in enumerate(touched):
+            try:
+                flush()
+            except BaseException:
+                self._touched += touched[place + 1 :]  # the fault of one connection does not keep others from writing
+                self._loop.call_soon(self._later)
+                raise
 
     def _later(self) -> None:
         self._scheduled = False

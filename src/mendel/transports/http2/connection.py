@@ -103,6 +103,7 @@ class Connection(RequestSide, asyncio.Protocol):
     def eof_received(self) -> bool:
         """Answer the complete requests before the connection is closed."""
         self._draining = self._last_call = self._peer_ended = True
+        self.flush()
         encrypted = self._transport is None or self._transport.get_extra_info("ssl_object") is not None
         return not encrypted and any(stream.complete for stream in self._streams.values())
 

@@ -97,6 +97,7 @@ class ControlFrames(SendingSide):
         if code is None:
             self._forget(stream)
         else:
+            self._allowance -= COST_OF_RESET
             self._reset(stream, code)
         if stream.abandoned:
             self._shared.application.cancelled(stream)

@@ -16,6 +16,7 @@ Headers = list[tuple[bytes, bytes]]
 SIZE_ZERO: Final = b"\x20"
 """Sets the size of our dynamic table to 0: it goes before our first block, which uses no dynamic table."""
 
+_MOST_FIELDS: Final = 256
 _MOST_BLOCKS: Final = 16
 _MOST_BLOCK_BYTES: Final = 1024
 _MOST_HEADER_BYTES: Final = 4096
@@ -53,7 +54,7 @@ class RequestBlocks:
         self.known: dict[bytes, Request] = {}
         self._make_head = make_head
         self._table = _CountingTable()
-        self._decoder = Decoder(max_header_list_size=4 * most_bytes)
+        self._decoder = Decoder(max_header_list_size=2 * most_bytes)
         self._decoder.header_table = self._table
 
     def request(self, block: bytes) -> Request:
@@ -83,6 +84,8 @@ class RequestBlocks:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "The headers of a request are too large.") from None
         except (HPACKError, IndexError):
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "A header block cannot be decoded.") from None
+        if len(headers) > _MOST_FIELDS:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "A request has too many headers.")
         if self._table.added != added or _sets_size(block):
             self.known.clear()
         return headers

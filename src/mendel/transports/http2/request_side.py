@@ -24,6 +24,8 @@ CONNECTION_WINDOW: Final = 1 << 24
 _TINY_BYTES: Final = 128
 """A part of a body below this size counts as a frame without use, unless the part is the last."""
 _PRIORITY_BYTES: Final = 5
+_FAIR_STREAMS: Final = 16
+"""So many streams a connection may open even while all connections together have too many."""
 
 
 class OpenBlock:
@@ -85,7 +87,7 @@ class RequestSide(ControlFrames):
         limits = shared.limits
         if (
             len(streams) + self._abandoned >= limits.max_streams
-            or shared.streams >= limits.max_all_streams
+            or (shared.streams >= limits.max_all_streams and len(streams) >= _FAIR_STREAMS)
             or self._last_call
         ):
             self._refuse_stream(number, ErrorCode.REFUSED_STREAM)
@@ -95,6 +97,10 @@ class RequestSide(ControlFrames):
         if request.size > limits.header_bytes:
             stream.complete = ended
             shared.application.refused(stream, Refusal.HEADERS_TOO_LARGE)
+            return
+        if request.head.refusal is not None:  # nothing of the body is read
+            stream.complete = ended
+            self.respond_empty(stream, request.head.refusal)
             return
         if request.head.streams:
             shared.application.opened(stream)

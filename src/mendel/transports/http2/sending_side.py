@@ -31,6 +31,8 @@ ALLOWANCE: Final = 10_000
 _EARNED: Final = 4
 """By how much a response that was sent raises the allowance."""
 _MOST_IGNORED: Final = 2048
+_PROGRESS_BYTES: Final = 1024
+"""A peer that takes less of a response at once does not keep the response from being given up as too slow."""
 _WHOLE: Final = END_HEADERS
 _LAST: Final = END_HEADERS | END_STREAM
 
@@ -134,6 +136,13 @@ class SendingSide:
         stream.trailers = trailers
         self._push(stream)
 
+    def hold(self, stream: Stream, size: int) -> bool:
+        """Count *size* bytes as memory of the server until *stream* ends; gives False if that is too much memory."""
+        shared = self._shared
+        stream.held_bytes += size
+        shared.body_bytes += size
+        return shared.body_bytes <= 2 * shared.limits.memory_bytes
+
     def release(self, stream: Stream) -> None:
         """Count a stream no more that the peer has reset, because the application has ended its work for it."""
         if stream.abandoned:
@@ -196,12 +205,11 @@ class SendingSide:
 
     def _push(self, stream: Stream) -> None:
         """Send as much of the waiting response as there is room for, and its trailers when nothing waits."""
+        sent = 0
         while stream.pending:
             room = min(self._window, stream.window, self._largest)
             if room <= 0 or self._paused_at is not None:
-                if stream.id not in self._waiting:
-                    stream.moved_at = self._shared.steady()
-                    self._waiting[stream.id] = stream
+                self._wait(stream, sent)
                 return
             part = stream.pending[0]
             piece = part[:room]
@@ -209,6 +217,7 @@ class SendingSide:
                 stream.pending.popleft()
             else:
                 stream.pending[0] = part[room:]
+            sent += len(piece)
             self._window -= len(piece)
             stream.window -= len(piece)
             self._write_piece(stream.id, piece)
@@ -218,6 +227,17 @@ class SendingSide:
         if stream.trailers is not None:
             self._write_block(stream, stream.trailers, end=True)
             self._sent(stream)
+
+    def _wait(self, stream: Stream, sent: int) -> None:
+        """Let the rest of a response wait, of which *sent* bytes have just been sent."""
+        if not stream.moved_at or sent >= _PROGRESS_BYTES:
+            stream.moved_at = self._shared.steady()
+        if not stream.waited:
+            stream.waited = True
+            if not self.hold(stream, sum(map(len, stream.pending or ()))):
+                self._reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
+                return
+        self._waiting[stream.id] = stream
 
     def _write_piece(self, number: int, piece: memoryview) -> None:
         size = len(piece)

@@ -9,6 +9,9 @@ import ssl
 from itertools import count
 from typing import Final
 
+import structlog
+
+from mendel.resilience import fault_of
 from mendel.transports.http2.application import Shared
 from mendel.transports.http2.connection import Connection
 from mendel.transports.http2.frames import ErrorCode
@@ -18,6 +21,7 @@ _SPREAD_STEPS: Final = 16
 _GOODBYE_S: Final = 1.0
 """How long a peer may take to answer the end of an encrypted connection."""
 _BACKLOG: Final = 2048
+_log = structlog.get_logger("mendel.grpc")
 
 
 class Http2Server:
@@ -31,6 +35,7 @@ class Http2Server:
     def __init__(self, shared: Shared, *, tls: ssl.SSLContext | None = None) -> None:
         self._shared, self._limits, self._tls = shared, shared.limits, tls
         self._connections: set[Connection] = set()
+        self._evicted: set[Connection] = set()
         self._numbers = count()
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
@@ -73,6 +78,7 @@ class Http2Server:
             idle = [(one.idle_since, id(one), one) for one in self._connections if one.idle_since is not None]
             for _, _, one in heapq.nsmallest(1 + most // 20, idle):
                 self._connections.discard(one)
+                self._evicted.add(one)
                 one.fail(ErrorCode.NO_ERROR, "The server has too many connections.")
         admitted = len(self._connections) < most
         self._connections.add(connection)
@@ -80,6 +86,7 @@ class Http2Server:
 
     def _left(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._evicted.discard(connection)
         if not self._connections:
             self._empty.set()
 
@@ -87,5 +94,10 @@ class Http2Server:
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)
             now = self._shared.steady()
-            for connection in list(self._connections):
-                connection.expire(now)
+            for connection in [*self._connections, *self._evicted]:
+                try:
+                    connection.expire(now)
+                except Exception as error:  # noqa: BLE001 - the fault of one connection must not end all time-outs
+                    fault = fault_of(error)
+                    _log.error("http2_fault", fault=fault.kind, at=fault.at)
+                    connection.abort()

@@ -38,6 +38,9 @@ class Responding(Protocol):
     def end(self, stream: Stream, trailers: bytes) -> None:
         """End a response with a block of trailers."""
 
+    def hold(self, stream: Stream, size: int) -> bool:
+        """Count *size* bytes as memory of the server until *stream* ends; gives False if that is too much memory."""
+
     def release(self, stream: Stream) -> None:
         """Count a stream no more that the peer has reset, because the application has ended its work for it."""
 
@@ -58,13 +61,14 @@ class Stream:
         held_bytes: How much of the body counts as memory of the server.
         pending: Parts of the response that wait for room; *trailers* follow them.
         on_room: Called when nothing waits any more, or the stream is closed.
-        moved_at: When a part of a waiting response was last sent.
+        waited: Whether a part of the response has had to wait; it counts as memory of the server since then.
+        moved_at: When a part of a waiting response of some size was last sent.
         work: The application's own state.
     """
 
     __slots__ = (
         *("connection", "id", "request", "began", "body", "complete", "closed", "abandoned", "sink", "window"),
-        *("unacknowledged", "held_bytes", "pending", "trailers", "moved_at", "on_room", "work"),
+        *("unacknowledged", "held_bytes", "pending", "trailers", "moved_at", "on_room", "waited", "work"),
     )
 
     def __init__(self, connection: Responding, number: int, request: Request, window: int, began: float) -> None:
@@ -74,7 +78,7 @@ class Stream:
         self.began = began
         self.window = window
         self.body: bytes | bytearray | None = None
-        self.complete = self.closed = self.abandoned = False
+        self.complete = self.closed = self.abandoned = self.waited = False
         self.sink: Callable[[bytes], None] | None = None
         self.unacknowledged = self.held_bytes = 0
         self.pending: deque[memoryview] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 
@@ -84,12 +85,16 @@ def test_honest_work_earns_control_frames(make_link):
     assert not link.transport.closed
 
 
-def test_streams_beyond_the_limits_are_refused(make_link):
-    """REFUSED_STREAM, which clients repeat elsewhere, for one connection and for the whole server."""
-    for given in ({"max_streams": 2}, {"max_all_streams": 2}):
-        link = make_link(**given)
-        link.receive(*(frame(HEADERS, 0x5, number, BLOCK) for number in (1, 3, 5)))
-        assert link.frames() == [(RST_STREAM, 0, 5, struct.pack(">L", ErrorCode.REFUSED_STREAM))]
+@pytest.mark.parametrize(
+    ("given", "taken"), [({"max_streams": 2}, 2), ({"max_all_streams": 2}, 16)], ids=["connection", "server"]
+)
+def test_streams_beyond_the_limits_are_refused(make_link, given, taken):
+    """REFUSED_STREAM, which clients repeat elsewhere, for one connection, and for the whole server beyond 16."""
+    link = make_link(**given)
+    numbers = range(1, 41, 2)
+    link.receive(*(frame(HEADERS, 0x5, number, BLOCK) for number in numbers))
+    refused = struct.pack(">L", ErrorCode.REFUSED_STREAM)
+    assert link.frames() == [(RST_STREAM, 0, number, refused) for number in numbers[taken:]]
 
 
 def test_headers_and_bodies_beyond_the_limits_are_refused_by_the_application(make_link):
@@ -245,3 +250,57 @@ def test_a_peer_that_half_closes_gets_its_answers(make_link):
     link.turn()
     assert link.transport.closed
     assert not make_link().connection.eof_received()
+
+
+def test_a_refusal_by_the_headers_is_sent_before_the_body(make_link):
+    """The body of a request that is refused by its headers is never held."""
+    link = make_link()
+    link.receive(frame(HEADERS, 0x4, 1, request_block(b"/refused")))
+    assert [kind for kind, _, number, _ in link.frames() if number == 1] == [HEADERS, RST_STREAM]
+    link.receive(frame(DATA, 0, 1, bytes(10_000)) * 3)
+    assert link.shared.body_bytes == link.shared.streams == 0
+
+
+def test_many_headers_end_the_connection(make_link):
+    """A block of thousands of small fields is refused, though its size is within the bound."""
+    link = make_link()
+    link.receive(frame(HEADERS, 0x5, 1, request_block(b"/held") + b"\x93" * 300))
+    assert link.frames()[-1][3][4:8] == CALM
+
+
+def test_responses_that_wait_count_as_memory(make_link):
+    """Responses behind a closed window are held up to the bound; those beyond are reset, and the count returns to 0."""
+    link = make_link(memory_bytes=100_000)
+    link.receive(settings_frame([(4, 0)]))
+    for number in range(1, 41, 2):
+        link.receive(frame(HEADERS, 0x4, number, request_block(b"/echo")), frame(DATA, 0x1, number, bytes(15_000)))
+    resets = [number for kind, _, number, payload in link.frames() if kind == RST_STREAM and payload[3] == 11]
+    assert len(resets) == 7
+    assert link.shared.body_bytes == 13 * 15_000
+    for number in range(1, 41, 2):
+        if number not in resets:
+            link.receive(window_update(number, 20_000), window_update(0, 20_000))
+    assert link.shared.body_bytes == link.shared.streams == 0
+
+
+def test_a_peer_that_takes_a_byte_at_a_time_is_given_up(make_link):
+    """Windows of one byte do not keep a response for ever."""
+    link = make_link()
+    link.receive(settings_frame([(4, 0)]))
+    link.receive(frame(HEADERS, 0x4, 1, request_block(b"/echo")), frame(DATA, 0x1, 1, bytes(15_000)))
+    for second in range(1, 40):
+        link.receive(window_update(1, 1))
+        link.connection.expire(time.monotonic() + second)
+    assert (RST_STREAM, 1) in {(kind, number) for kind, _, number, _ in link.frames()}
+
+
+def test_a_connection_with_few_streams_is_served_while_others_hold_too_many(make_link):
+    """When all connections together have too many requests, one with fewer than 16 may still open some."""
+    link = make_link(max_all_streams=20)
+    for number in range(1, 61, 2):
+        link.receive(frame(HEADERS, 0x4, number, BLOCK))
+    refused = [number for kind, _, number, payload in link.frames() if kind == RST_STREAM and payload[3] == 7]
+    assert len(refused) == 10
+    other = make_link(beside=link)
+    other.receive(frame(HEADERS, 0x4, 1, request_block(b"/echo")), frame(DATA, 0x1, 1, b"x"))
+    assert DATA in {kind for kind, _, number, _ in other.frames() if number == 1}
