@@ -147,5 +147,8 @@ class FastRestServer:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
-            for connection in list(self._connections):
-                connection.expire(loop.time())
+            self._expire(loop.time())
+
+    def _expire(self, now: float) -> None:
+        for connection in list(self._connections):
+            connection.expire(now)
