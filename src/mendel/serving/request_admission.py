@@ -25,6 +25,8 @@ from mendel.values import ModelName
 
 _SOON: Final = timedelta(seconds=1)
 _LEAST_WAIT: Final = timedelta(milliseconds=100)
+_MARGIN: Final = 1.1
+"""Batches under load take longer than the mean of past ones: a request that just fits would miss its deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,9 +192,10 @@ class Turn:
         waiting = self._waiting.get(model)
         if waiting is None:
             waiting = sum(other.lane.queued for other in hosted.versions.values())
+        ahead = version.lane.wait_ahead(len(group.tickets), group.rows)
         refusal = self._admission.policy.bulkhead.refusal(
             waiting=waiting,
-            wait_seconds=version.lane.wait_ahead(len(group.tickets), group.rows),
+            wait_seconds=ahead and _MARGIN * ahead + version.lane.batch_seconds,
             remaining_seconds=patience,
         )
         if refusal is None:

@@ -24,6 +24,8 @@ CONNECTION_WINDOW: Final = 1 << 24
 _TINY_BYTES: Final = 128
 """A part of a body below this size counts as a frame without use, unless the part is the last."""
 _PRIORITY_BYTES: Final = 5
+_SMALL_HEADERS: Final = 1024
+"""Larger headers count as memory of the server."""
 _FAIR_STREAMS: Final = 16
 """So many streams a connection may open even while all connections together have too many."""
 
@@ -97,6 +99,10 @@ class RequestSide(ControlFrames):
         if request.size > limits.header_bytes:
             stream.complete = ended
             shared.application.refused(stream, Refusal.HEADERS_TOO_LARGE)
+            return
+        if request.size > _SMALL_HEADERS and not self.hold(stream, request.size):
+            stream.complete = ended
+            shared.application.refused(stream, Refusal.TOO_MUCH_MEMORY)
             return
         if request.head.refusal is not None:  # nothing of the body is read
             stream.complete = ended

@@ -304,3 +304,14 @@ def test_a_connection_with_few_streams_is_served_while_others_hold_too_many(make
     other = make_link(beside=link)
     other.receive(frame(HEADERS, 0x4, 1, request_block(b"/echo")), frame(DATA, 0x1, 1, b"x"))
     assert DATA in {kind for kind, _, number, _ in other.frames() if number == 1}
+
+
+def test_large_headers_count_as_memory(make_link):
+    """Requests with headers of 10 KB that wait for their bodies are refused beyond the bound."""
+    link = make_link(memory_bytes=100_000)
+    block = request_block(b"/held", *((b"x%d" % place, b"y" * 100) for place in range(100)))
+    for number in range(1, 81, 2):
+        link.receive(frame(HEADERS, 0x4, number, block))
+    assert link.echo.refusals
+    assert set(link.echo.refusals) == {Refusal.TOO_MUCH_MEMORY}
+    assert link.shared.body_bytes < 250_000
