@@ -11,6 +11,8 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 TICK_S: Final = 0.01
 """Items expire at most this much later than their deadline."""
+_ROUNDING_S: Final = 1e-6
+"""A timer may fire so much before its tick, because times are rounded; it must not be set again for no time."""
 
 
 class DeadlineWheel(Generic[T]):
@@ -72,7 +74,7 @@ class DeadlineWheel(Generic[T]):
         self._timer = None
         late: list[T] = []
         now = self._steady()
-        while self._ticks and self._ticks[0] * TICK_S <= now:
+        while self._ticks and self._ticks[0] * TICK_S <= now + _ROUNDING_S:
             late.extend(self._spokes.pop(heapq.heappop(self._ticks)))
         self._wait()
         if late:

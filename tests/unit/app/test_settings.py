@@ -95,6 +95,8 @@ CHOICES = {
     "serving.model_python": ("/venv/bin/python", "/venv/bin/python"),
     "serving.model_roots": ("/models, /more", ("/models", "/more")),
     **dict.fromkeys((f"serving.tls.{name}" for name in ("certificate", "key", "client_ca")), ("/a.pem", "/a.pem")),
+    "serving.zmq_key": ("/keys/server.key_secret", "/keys/server.key_secret"),
+    "serving.zmq_clients": ("/keys/callers", "/keys/callers"),
     "hub.project_roots": ("/srv/git, /more", ("/srv/git", "/more")),
 }
 """A value that a key takes, where its type takes few, or where a tuple holds text."""
