@@ -194,7 +194,7 @@ def test_an_interrupt_leaves_no_process_and_no_image(need, tmp_path):
         [sys.executable, "-c", script, str(tmp_path / "b")], env=environment, stderr=subprocess.DEVNULL
     )
     with child:
-        until(lambda: list((tmp_path / "tmp").glob("mmdebstrap.[!g]*")))
+        until(lambda: list((tmp_path / "tmp").glob("mmdebstrap.[!g]*")), within=150)  # after the package lists
         child.send_signal(signal.SIGINT)
         child.wait(60)
     assert child.returncode
