@@ -38,7 +38,7 @@ MEANINGS = {
         "versions that still answer their last requests. Each worker gets an equal share. When a load needs room, idle "
         "models are unloaded."
     ),
-    "serving.header_bytes": "The largest total size of the headers of an HTTP request; a larger one gets 431.",
+    "serving.header_bytes": "The largest size of all headers of an HTTP request, each with 32 bytes more; beyond: 431.",
     "serving.header_timeout": "The time in which the headers of an HTTP request must arrive; else the answer is 408.",
     "serving.body_timeout": "The time in which the body of an HTTP request must arrive; else the answer is 504.",
     "serving.idle_timeout": "The time after which an HTTP connection without a request is closed.",

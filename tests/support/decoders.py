@@ -35,8 +35,8 @@ from mendel.serving import (
 )
 from mendel.serving.external_predictions import external_prediction_block
 from mendel.serving.loaded_version import LoadedVersion
+from mendel.transports.content_encoding import decompressed
 from mendel.transports.grpc.tensor_contents import parameter, tensors_of
-from mendel.transports.rest.content_encoding import decompressed
 from mendel.transports.rest.v2_bodies import read_request
 from mendel.transports.zmq.message_types import rows_of
 from mendel.transports.zmq.messages import read_message

@@ -145,6 +145,79 @@ async def test_head_has_no_body_and_old_callers_are_closed(world, fast):
         await connection.close()
 
 
+@both_forms
+async def test_a_refusal_before_the_body_ends_the_connection(world, fast):
+    """A caller that waits for 100 and is refused may send the body or not, so nothing more is read as a request."""
+    connection = await Connection.to(world.ports[fast])
+    await connection.send(request("/nothing", headers=["expect: 100-continue", "content-length: 40"]))
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["connection"], await connection.rest()) == (404, "close", b"")
+    await connection.close()
+
+
+@both_forms
+async def test_an_old_caller_is_never_asked_for_its_body(world, fast):
+    """``Expect`` of HTTP/1.0 is not heeded, because such a caller would take 100 for its answer."""
+    connection = await Connection.to(world.ports[fast])
+    head = f"POST {SUM} HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: {len(ROW)}\r\n\r\n"
+    await connection.send(head.encode(), ROW)
+    assert (await connection.answer()).status == 200
+    await connection.close()
+
+
+@both_forms
+async def test_spaces_around_a_header_are_no_part_of_it(connection):
+    """Spaces and tabs behind a value are left out, as before it."""
+    ends = "  \t "
+    head = request(SUM, headers=[f"content-length:\t{len(ROW)}{ends}", f"x-request-id: a{ends}", f"x-api-key: k{ends}"])
+    await connection.send(head + ROW)
+    answer = await connection.answer()
+    assert (answer.status, answer.headers["x-request-id"]) == (200, "a")
+
+
+@both_forms
+async def test_an_encoded_slash_separates_nothing(connection):
+    """A path whose slash is encoded is no path of another route, which a proxy in front might not let pass."""
+    await connection.send(request("/v1/sum%2Fpredict", ROW) + request("/v1/s%75m/predict", ROW))
+    assert [(await connection.answer()).status for _ in range(2)] == [404, 200]
+
+
+@both_forms
+async def test_keys_that_stand_twice_in_a_v2_request_are_refused(connection):
+    """Whatever a proxy in front reads of two equal keys, this server reads neither; extra keys are no offence."""
+    fine = b'{"name": "x", "shape": [1, 3], "datatype": "FP64", "data": [1, 2, 3], "parameters": {"a:b": "\\":"}}'
+    for body, status in (
+        (b'{"inputs": [%b]}' % fine, 200),
+        (b'{"inputs": [%b], "more": {"a": 1}, "id": null}' % fine, 200),
+        (b'{"inputs": [], "inputs": [%b]}' % fine, 400),
+        (b'{"inputs": [%b], "parameters": {"a": 1, "a": 2}}' % fine, 400),
+        (b'{"inputs": [%b]}' % fine.replace(b'"data"', b'"data": [4, 5, 6], "data"'), 400),
+    ):
+        await connection.send(request("/v2/models/sum/infer", body))
+        answer = await connection.answer()
+        assert (answer.status, "twice" in json.loads(answer.body).get("error", "")) == (status, status == 400), body
+
+
+@both_forms
+async def test_refused_bytes_are_counted(world, fast):
+    """What is no request, and a request with headers that are too large, stand in the metrics with their status."""
+    for sent, status in ((b"nonsense\r\n\r\n", 400), (request("/healthz", headers=["x: " + "a" * 70_000]), 431)):
+        before = counted(world.kernel, status)
+        connection = await Connection.to(world.ports[fast])
+        await connection.send(sent)
+        assert (await connection.answer()).status == status
+        await connection.close()
+        assert counted(world.kernel, status) == before + 1
+
+
+def counted(kernel: Kernel, status: int) -> float:
+    """How many requests without a route were answered with *status*."""
+    label = f'status_code="{status}"'
+    lines = kernel.metrics().splitlines()
+    found = [line for line in lines if line.startswith('mlserver_requests_total{endpoint=""') and label in line]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
 SMUGGLED = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 MALFORMED = {
     "length and chunks": CHUNKED + b"content-length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED,
@@ -165,6 +238,15 @@ MALFORMED = {
     "another protocol": b"GET / SPDY/3\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a handshake of TLS": b"\x16\x03\x01\x02\x00\x01",
+    "no host": b"GET /healthz HTTP/1.1\r\n\r\n" + SMUGGLED,
+    "a chunk length with a sign": CHUNKED + b"\r\n+3\r\n{ }\r\n0\r\n\r\n",
+    "a chunk length of another base": CHUNKED + b"\r\n0x3\r\n{ }\r\n0\r\n\r\n",
+    "a chunk length that overflows": CHUNKED + b"\r\n10000000000000003\r\n{ }\r\n0\r\n\r\n",
+    "a bare LF behind a chunk": CHUNKED + b"\r\n3\r\n{ }\n0\r\n\r\n",
+    "a bare LF in the extension of a chunk": CHUNKED + b"\r\n3;a\nb\r\n{ }\r\n0\r\n\r\n",
+    "an empty length": request(SUM, headers=["content-length:"]),
+    "a length in two parts": request(SUM, headers=["content-length: 3, 3"]) + b"{ }",
+    "a length that overflows": request(SUM, headers=["content-length: 18446744073709551619"]) + b"{ }",
     "no target": b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n",
 }
 
@@ -198,6 +280,21 @@ async def test_a_connection_cut_in_the_middle_harms_nobody(world, held, fast):
 
 
 only_fast = pytest.mark.parametrize("fast", [True], ids=["fast"])
+
+
+@only_fast
+async def test_a_refusal_reaches_a_caller_that_still_sends(world, fast):
+    """A caller that reads only after it has sent megabytes gets the refusal and the end, and no reset."""
+    for headers, status in (
+        (["connection: close", f"content-length: {200 << 20}"], 413),
+        (["expect: 100-continue", f"content-length: {200 << 20}"], 413),
+        (["x: " + "a" * 70_000, f"content-length: {200 << 20}"], 431),
+    ):
+        connection = await Connection.to(world.ports[fast])
+        await connection.send(request(SUM, headers=headers), *[bytes(1 << 16)] * 64)
+        assert (await connection.answer()).status == status
+        assert await asyncio.wait_for(connection.reader.read(-1), 20) == b""
+        await connection.close()
 
 
 @only_fast

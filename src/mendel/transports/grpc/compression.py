@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import grpc
 
 from mendel.errors import InvalidRequest, TooLarge, UnsupportedContent
+from mendel.transports.content_encoding import decompressed
 from mendel.transports.grpc.messages import MessageRefused
-from mendel.transports.rest.content_encoding import decompressed
-
-QUICK_BYTES: Final = 4096
-"""Compressed messages up to this size have at most 4 MiB, so that they are decompressed on the event loop."""
 
 
 def decompress(message: bytes | memoryview, compression: str | None, most_bytes: int) -> bytes:

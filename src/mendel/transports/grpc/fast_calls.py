@@ -11,8 +11,9 @@ import grpc
 
 from mendel.errors import DeadlineExceeded, MendelError
 from mendel.serving import Answered, InferenceAnswer, InferenceCall, Kernel
+from mendel.transports.content_encoding import QUICK_BYTES
 from mendel.transports.grpc.call_handling import SEND_KEY, failure_of
-from mendel.transports.grpc.compression import QUICK_BYTES, decompress
+from mendel.transports.grpc.compression import decompress
 from mendel.transports.grpc.fast_streams import StreamCalls
 from mendel.transports.grpc.framing import INITIAL, framed, only_message, trailers, trailers_only
 from mendel.transports.grpc.messages import MessageRefused, read_message

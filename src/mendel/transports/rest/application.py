@@ -131,6 +131,10 @@ class RestApplication:
         for (method, pattern, status, model), times in seconds.items():
             self.kernel.answered_many(method, pattern, str(status), model, times)
 
+    def count_refusal(self, status: int) -> None:
+        """Count the refusal of a connection, or of bytes that are no request of a route."""
+        self.kernel.answered_many("", "", str(status), None, (0.0,))
+
     def _no_route(self, request: Request) -> Response:
         methods = self._table.methods(request.path)
         if methods:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mendel.errors import InvalidRequest
 from mendel.transports.rest.application import RestApplication
-from mendel.transports.rest.http_messages import Request, Response, late_body, repeated_header, too_large
+from mendel.transports.rest.http_messages import Request, Response, late_body, path_of, repeated_header, too_large
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -18,12 +18,19 @@ Send = Callable[[Message], Awaitable[None]]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class AsgiRequest(Request):
-    """A request whose body arrives in messages of ASGI; the whole body must arrive within *body_timeout* seconds."""
+    """
+    A request whose body arrives in messages of ASGI; the whole body must arrive within *body_timeout* seconds.
+
+    Attributes:
+        unasked: True when the caller waits for ``100 Continue``, which reading the body sends.
+    """
 
     receive: Receive
     body_timeout: float
+    unasked: bool
 
     async def _received(self, limit: int) -> bytes:
+        self.unasked = False
         try:
             async with asyncio.timeout(self.body_timeout):
                 return await self._joined(limit)
@@ -59,7 +66,7 @@ class AsgiApplication:
         headers = dict(scope["headers"])
         request = AsgiRequest(
             method=scope["method"],
-            path=scope["path"],
+            path=path_of(scope["raw_path"]),
             headers=headers,
             bodies=application.bodies,
             began=application.kernel.steady(),
@@ -67,22 +74,27 @@ class AsgiApplication:
             repeated=None if len(headers) == len(scope["headers"]) else repeated_header(scope["headers"]),
             receive=receive,
             body_timeout=self._body_timeout,
+            unasked=headers.get(b"expect", b"").lower() == b"100-continue" and scope["http_version"] != "1.0",
         )
         preflight = application.preflight(request)
         if preflight is not None:
-            await _send(preflight, send, "")
+            await _send(preflight, send, "", closing=request.unasked)
             return
         request.correlation_id = application.correlation_id(request)
         try:
             response = application.granted(request, await application.answer(request))
         finally:
             request.release_body()
-        await _send(response, send, request.correlation_id)
+        await _send(response, send, request.correlation_id, closing=request.unasked)
         application.count([(request, response.status)])
 
 
-async def _send(response: Response, send: Send, correlation_id: str) -> None:
-    """Send *response* with the header ``X-Request-ID``; an empty *correlation_id* sends no such header."""
+async def _send(response: Response, send: Send, correlation_id: str, *, closing: bool) -> None:
+    """
+    Send *response* with the header ``X-Request-ID``; an empty *correlation_id* sends no such header.
+
+    *closing* ends the connection, because what follows may be the body of this request or the next request.
+    """
     headers = [
         (b"content-type", response.content_type),
         (b"content-length", b"%d" % len(response.body)),
@@ -90,5 +102,7 @@ async def _send(response: Response, send: Send, correlation_id: str) -> None:
     ]
     if correlation_id:
         headers.append((b"x-request-id", correlation_id.encode()))
+    if closing:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})

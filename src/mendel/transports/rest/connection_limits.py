@@ -19,6 +19,9 @@ FIRST_REQUEST_S: Final = 0.2
 _FRAMING: Final = 8
 """No chunked body needs more bytes per byte of content: a chunk of one byte has six bytes with its length."""
 
+HEADER_OVERHEAD: Final = 32
+"""What each header counts besides its name and value, as in RFC 9113, 6.5.2: empty headers take memory too."""
+
 MALFORMED: Final = json_response({"error": "The request is not valid HTTP/1.1."}, status=400)
 """The answer to bytes that are no request; the connection is closed behind it."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from mendel.transports.rest.http_messages import Request, Response, too_large
 from mendel.transports.rest.prediction_endpoint import Encode, PredictionEndpoint
 from mendel.transports.rest.wire_format import CLOSE, END, head_of
+
+_SMALL_PART: Final = 1024
+"""Smaller parts of a body are joined at once, because the object of each would cost more memory than its bytes."""
 
 
 class AnsweringConnection(Protocol):
@@ -29,13 +32,13 @@ class Exchange(Request):
     Attributes:
         keep_alive: False when the connection closes behind the answer.
         expects: True when the caller waits for ``100 Continue`` before it sends the body.
-        counted: False for what is no request of a route, which is not counted and has no correlation id.
+        counted: False for a preflight request, which is not counted and has no correlation id.
         refusal: The answer that is known before the endpoint is called; None if the endpoint answers.
         ready: True when the request can be answered: its body is here, or is not needed.
         begun: True when the answer is being made.
         admitted: True when route and key were checked before the whole body was here.
         prediction: The endpoint, if the request is a prediction that can be decoded together with others; else None.
-        parts: The parts of the body that are here.
+        parts: The parts of the body that are here; empty once the body is not needed any more.
         encode: Makes the response of the kernel's answer; set with the call.
     """
 
@@ -48,7 +51,7 @@ class Exchange(Request):
     begun: bool = False
     admitted: bool = False
     prediction: PredictionEndpoint | None = None
-    parts: list[bytes] = field(default_factory=list)
+    parts: list[bytes | bytearray] = field(default_factory=list)
     size_bytes: int = 0
     encode: Encode | None = None
     _head: bytes | None = None
@@ -85,6 +88,16 @@ class Exchange(Request):
         assert self._head is not None  # noqa: S101 - only what is answered is written
         return b"%b%b%b" % (self._head, CLOSE if closing else END, self._content)
 
+    def keep(self, part: bytes) -> None:
+        """Keep the next *part* of the body."""
+        self.size_bytes += len(part)
+        if not self.parts or len(part) >= _SMALL_PART:
+            self.parts.append(part)
+        elif isinstance(last := self.parts[-1], bytearray):
+            last += part
+        else:
+            self.parts.append(bytearray(part))
+
     def drop_body(self) -> None:
         """Forget the body."""
         self.parts = []
@@ -111,7 +124,7 @@ class Exchange(Request):
         """
         if self.size_bytes > limit:
             raise too_large(limit)
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        return bytes(self.parts[0]) if len(self.parts) == 1 else b"".join(self.parts)
 
     async def _received(self, limit: int) -> bytes:
         return self.whole_body(limit)

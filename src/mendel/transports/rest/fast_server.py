@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
+
+from mendel.resilience import fault_of
 from mendel.serving import Kernel
 from mendel.transports.door import Statistics
 from mendel.transports.rest.application import RestApplication
@@ -21,6 +24,7 @@ from mendel.transports.rest.prediction_groups import PredictionGroups
 from mendel.transports.rest.rest_policy import RestPolicy
 
 _BACKLOG: Final = 2048
+_log = structlog.get_logger("mendel.rest")
 
 
 class FastRestServer:
@@ -151,4 +155,22 @@ class FastRestServer:
 
     def _expire(self, now: float) -> None:
         for connection in list(self._connections):
-            connection.expire(now)
+            try:
+                connection.expire(now)
+            except Exception as error:  # noqa: BLE001 - the fault of one connection must not end all time-outs
+                fault = fault_of(error)
+                _log.error("rest_fault", route="", fault=fault.kind, at=fault.at)
+                connection.abort()
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Cut the connections that keep the most memory, while all of them together keep too much."""
+        kept = [(connection.kept_bytes, id(connection), connection) for connection in self._connections]
+        excess = sum(size for size, _, _ in kept) - self.application.bodies.limit_bytes
+        if excess <= 0:
+            return
+        for size, _, connection in sorted(kept, reverse=True):
+            connection.abort()
+            excess -= size
+            if excess <= 0:
+                return

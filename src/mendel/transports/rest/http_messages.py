@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import orjson
 
 from mendel.errors import DeadlineExceeded, Overloaded, TooLarge
-from mendel.transports.rest.content_encoding import decompressed, encoding_of
+from mendel.transports.content_encoding import QUICK_BYTES, decompressed, decompressed_parts, encoding_of
 from mendel.values import Scope
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -24,7 +24,7 @@ _MOST_DIGITS = 18
 _SOON = timedelta(seconds=1)
 SINGLE = frozenset(
     {
-        *(b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length"),
+        *(b"host", b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"content-length"),
         *(b"inference-header-content-length", b"x-request-id", b"traceparent", b"x-routing-key", b"x-event-time"),
     }
 )
@@ -128,10 +128,21 @@ class Request:
         """
         encoding = self.announced_encoding(limit)
         body = await self._received(limit)
-        if encoding is not None:
-            body = await asyncio.to_thread(decompressed, body, encoding, limit)
-            self.hold_body(len(body))
-        return body
+        if encoding is None:
+            return body
+        if len(body) <= QUICK_BYTES:
+            return decompressed(body, encoding, limit)
+        return await self._decompressed(body, encoding, limit)
+
+    async def _decompressed(self, body: bytes, encoding: str, limit: int) -> bytes:
+        """Decompress *body* part by part in a thread; each part counts before the next is made."""
+        pieces = decompressed_parts(body, encoding, limit)
+        parts, size = [], 0
+        while (part := await asyncio.to_thread(next, pieces, None)) is not None:
+            parts.append(part)
+            size += len(part)
+            self.hold_body(size)
+        return b"".join(parts)
 
     def announced_encoding(self, limit: int) -> str | None:
         """
@@ -167,6 +178,22 @@ class Request:
         """Count the body no more, because the request was answered."""
         self.bodies.used_bytes -= self._held_bytes
         self._held_bytes = 0
+
+
+def path_of(target: bytes) -> str:
+    """
+    Decode the path of a request; an encoded slash stays encoded, because it separates no segments.
+
+    >>> path_of(b"/v2/models/a%20b/infer"), path_of(b"/v2%2Frepository")
+    ('/v2/models/a b/infer', '/v2%2Frepository')
+    """
+    path = target.decode("ascii")
+    return "/".join(map(_segment, path.split("/"))) if "%" in path else path
+
+
+def _segment(encoded: str) -> str:
+    segment = unquote(encoded)
+    return encoded if "/" in segment else segment
 
 
 def decimal(text: str) -> int | None:

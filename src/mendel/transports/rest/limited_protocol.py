@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mendel.transports.rest.connection_limits import FULL, MALFORMED, ConnectionLimits
+from mendel.transports.rest.connection_limits import FULL, HEADER_OVERHEAD, MALFORMED, ConnectionLimits
 from mendel.transports.rest.http_messages import Response
 from mendel.transports.rest.wire_format import CLOSE, head_of
 
@@ -19,11 +19,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     When the limit of connections is reached, the connections without a request that have been idle for the longest time
     are closed for new ones.
+
+    Args:
+        refused: Called with the status of each refusal.
     """
 
-    def __init__(self, *, limits: ConnectionLimits, **given: Any) -> None:
+    def __init__(self, *, limits: ConnectionLimits, refused: Callable[[int], None], **given: Any) -> None:
         super().__init__(**given)
-        self._limits = limits
+        self._limits, self._refused = limits, refused
         self._since = self.loop.time()
         self._in_head = self._in_body = False
         self._chunk_bytes = self._received_bytes = self._body_bytes = 0
@@ -78,13 +81,17 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; the trailers of a body are none."""
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Start the request, or answer 431 if its headers are too large."""
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        """Start the request, or refuse it if its headers are too large, or do not name the host."""
+        size = len(self.url) + sum(len(name) + len(value) + HEADER_OVERHEAD for name, value in self.headers)
+        version = self.parser.get_http_version()
         if size > self._limits.header_bytes:
-            self.app = _answer(self._limits.large_headers)
+            self._refuse_request(self._limits.large_headers)
+        elif version == "1.1" and all(name != b"host" for name, _ in self.headers):
+            self._refuse_request(MALFORMED)
+        self.expect_100_continue = self.expect_100_continue and version != "1.0"
         super().on_headers_complete()
         self._in_head, self._in_body = False, True
         self._received_bytes, self._body_bytes = self._chunk_bytes, 0
@@ -120,6 +127,11 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self.idle_since is not None and waited > self._limits.idle_timeout:
             self.transport.close()
 
+    def _refuse_request(self, response: Response) -> None:
+        """Answer the request that begins with *response*, and close the connection behind it."""
+        self._refused(response.status)
+        self.app = _answer(response)
+
     def _refuse(self, response: Response) -> None:
         """Answer a connection without a request that runs, and close it; abort it while an answer is being made."""
         if self._answering:
@@ -128,6 +140,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._end(response)
 
     def _end(self, response: Response) -> None:
+        self._refused(response.status)
         self.transport.write(head_of(response) + CLOSE + response.body)
         self.transport.close()
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
-from urllib.parse import unquote
+from typing import Final, NoReturn
 
 import httptools
 
-from mendel.transports.rest.connection_limits import MALFORMED
+from mendel.transports.rest.connection_limits import HEADER_OVERHEAD, MALFORMED
 from mendel.transports.rest.connection_server import ReadingConnection
 from mendel.transports.rest.exchange import Exchange
-from mendel.transports.rest.http_messages import SINGLE, Response
+from mendel.transports.rest.http_messages import SINGLE, Response, path_of
 
+_PIECE_BYTES: Final = 4096
+"""So many bytes are parsed at once, because the parser cannot be stopped in between; of a body, all its bytes."""
 _OF_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -29,26 +30,33 @@ class RequestParser:
         arriving: The exchange whose body arrives; None between requests and in headers.
         ended: True behind the last request: what follows is not parsed.
         padded: True when the chunks of a body have too many bytes that are no body; the connection must be cut.
+        refusing: True when the rest of what the caller sends is not read, because something in it was refused.
     """
 
     __slots__ = (
-        *("_connection", "_pipeline", "_limits", "_parser", "in_head", "arriving", "ended", "padded"),
+        *("_connection", "_pipeline", "_limits", "_parser", "in_head", "arriving", "ended", "padded", "refusing"),
         *("_url", "_headers", "_repeated", "_doubled", "_upgrade_of", "_header_bytes", "_piece_bytes"),
-        *("_received_bytes", "_body_bytes"),
+        *("_received_bytes", "_body_bytes", "_announced_bytes"),
     )
 
     def __init__(self, connection: ReadingConnection, pipeline: deque[Exchange]) -> None:
         self._connection, self._pipeline = connection, pipeline
         self._limits = connection.server.limits
-        self.in_head = self.ended = self.padded = False
+        self.in_head = self.ended = self.padded = self.refusing = False
         self.arriving: Exchange | None = None
         self._url, self._header_bytes = b"", 0
         self._headers: dict[bytes, bytes] = {}
         self._repeated: str | None = None
         self._doubled = False
         self._upgrade_of: bytes | None = None
-        self._piece_bytes = self._received_bytes = self._body_bytes = 0
+        self._piece_bytes = self._received_bytes = self._body_bytes = self._announced_bytes = 0
         self._parser = httptools.HttpRequestParser(self)
+
+    @property
+    def next_bytes(self) -> int:
+        """How many bytes may be fed at once: those that a body still needs, or so few that they hold few requests."""
+        left = 0 if self.arriving is None else self._announced_bytes - self._body_bytes
+        return max(_PIECE_BYTES, left)
 
     def feed(self, piece: bytes | memoryview) -> None:
         """Parse *piece*; an error of HTTP becomes an exchange that refuses it."""
@@ -74,14 +82,18 @@ class RequestParser:
     def end(self, response: Response) -> None:
         """Refuse what arrives with *response*, unless its answer has begun, and parse no more."""
         exchange, self.arriving = self.arriving, None
-        self.in_head, self.ended = False, True
+        self.in_head, self.ended, self.refusing = False, True, True
         if exchange is None:
             exchange = self._exchange("", "", b"")
             self._pipeline.append(exchange)
         exchange.keep_alive = False
         if exchange.refusal is None and not exchange.begun:
-            exchange.counted = False
             exchange.refuse(response)
+
+    def refuse_rest(self) -> None:
+        """Parse no more, because the rest of what the caller sends is not read."""
+        self.stop()
+        self.refusing = True
 
     def stop(self) -> None:
         """Parse no more, and forget what arrives."""
@@ -107,13 +119,15 @@ class RequestParser:
         """Keep a header; the trailers of a body are none."""
         if self.arriving is not None:
             return
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")
         if name in self._headers:
             self._doubled = True
             if name in SINGLE and self._repeated is None:
                 self._repeated = name.decode("latin-1")
         self._headers[name] = value
-        self._header_bytes += len(name) + len(value)
+        self._header_bytes += len(name) + len(value) + HEADER_OVERHEAD
+        if self._header_bytes > self._limits.header_bytes:
+            self._end_here(self._limits.large_headers)
 
     def on_headers_complete(self) -> None:
         """Let the request enter the pipeline."""
@@ -122,12 +136,13 @@ class RequestParser:
         if self._parser.should_upgrade() and method != b"CONNECT" and self._parser.get_http_version() == "1.1":
             self._upgrade_of = method
             return
+        if self._header_bytes + len(self._url) > self._limits.header_bytes:
+            self._end_here(self._limits.large_headers)
+        if b"host" not in self._headers and self._parser.get_http_version() == "1.1":
+            self._end_here(MALFORMED)
         exchange = self._exchange(method.decode("ascii"), *_target(self._url))
         self._pipeline.append(exchange)
-        if self._header_bytes + len(self._url) > self._limits.header_bytes:
-            self.arriving = exchange
-            self.end(self._limits.large_headers)
-            raise _Ended
+        self._announced_bytes = int(self._headers.get(b"content-length", b"0"))
         self._connection.server.prepare(exchange)
         self.arriving = exchange
 
@@ -146,6 +161,10 @@ class RequestParser:
             if not exchange.keep_alive:
                 self.ended = True
                 raise _Ended
+
+    def _end_here(self, response: Response) -> NoReturn:
+        self.end(response)
+        raise _Ended
 
     def _stay(self, rest: bytes) -> bytes:
         """
@@ -181,7 +200,7 @@ class RequestParser:
             repeated=self._repeated if method else None,
             connection=self._connection,
             keep_alive=self._keeps_alive() if method else False,
-            expects=headers.get(b"expect", b"").lower() == b"100-continue",
+            expects=headers.get(b"expect", b"").lower() == b"100-continue" and self._parser.get_http_version() != "1.0",
         )
 
     def _keeps_alive(self) -> bool:
@@ -201,5 +220,4 @@ def _target(url: bytes) -> tuple[str, bytes]:
     if url[:1] == b"/" and b"?" not in url and b"%" not in url and b"#" not in url:
         return url.decode("ascii"), b""
     parsed = httptools.parse_url(url)
-    path = parsed.path.decode("ascii")
-    return unquote(path) if "%" in path else path, parsed.query or b""
+    return path_of(parsed.path), parsed.query or b""

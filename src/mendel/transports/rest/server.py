@@ -61,7 +61,7 @@ class RestServer:
         config = uvicorn.Config(
             AsgiApplication(application),
             loop="none",
-            http=functools.partial(LimitedProtocol, limits=limits),  # type: ignore[arg-type]
+            http=functools.partial(LimitedProtocol, limits=limits, refused=application.count_refusal),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,

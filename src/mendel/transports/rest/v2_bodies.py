@@ -18,6 +18,7 @@ from mendel.serving import (
     answer_parameters,
     check_depth,
     check_json_size,
+    check_keys,
     event_time_of,
     from_raw,
     key_of,
@@ -83,7 +84,7 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
             tensors follow. None means that the whole body is JSON.
 
     Raises:
-        InvalidRequest: The body is not a request of the Open Inference Protocol v2.
+        InvalidRequest: The body is not a request of the Open Inference Protocol v2, or names a key twice in one object.
         TooLarge: The body has more than a million lists and objects, or more than ten million values.
     """
     split = _split(body, header_length)
@@ -94,6 +95,7 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
     except (ValueError, RecursionError) as error:  # msgspec's own errors, and text that is not Unicode
         raise InvalidRequest(f"The body is not a request of the Open Inference Protocol v2: {error}.") from error
     check_depth([given.data for given in parsed.inputs], text)
+    _check_keys(parsed, text)
     place, tensors = split, []
     for given in parsed.inputs:
         size = given.parameters.get("binary_data_size")
@@ -141,6 +143,19 @@ def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Ten
     head = orjson.dumps(document)
     length = ((HEADER_LENGTH, str(len(head)).encode()),)
     return Response(body=b"".join([head, *raws]), content_type=_BINARY_TYPE, headers=length)
+
+
+def _check_keys(parsed: _Body, text: bytes | str) -> None:
+    """Refuse a body in which an object names a key twice: another reader might take the other value."""
+    free: list[Any] = [parsed.parameters]  # the objects whose keys the protocol does not fix
+    beside = 1 + (parsed.id is not None) + bool(parsed.parameters) + bool(parsed.outputs)
+    for given in parsed.inputs:
+        free += (given.parameters, given.data)
+        beside += 3 + (given.data is not None) + bool(given.parameters)
+    for output in parsed.outputs:
+        free.append(output.parameters)
+        beside += 1 + bool(output.parameters)
+    check_keys(free, text, beside=beside)
 
 
 def _binary(given: _Input, body: bytes, place: int, size: Any) -> np.ndarray[Any, Any]:

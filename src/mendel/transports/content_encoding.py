@@ -15,6 +15,8 @@ _ZLIB_METHOD: Final = 8
 _MOST_MEMBERS: Final = 100
 """The most members of a gzip body: the rest of the body is copied for each member, which costs time."""
 _CHUNK: Final = 1 << 20
+QUICK_BYTES: Final = 4096
+"""Compressed data up to this size have at most 4 MiB, so that they are decompressed on the event loop."""
 
 
 def encoding_of(header: str | None) -> str | None:
@@ -37,24 +39,33 @@ def encoding_of(header: str | None) -> str | None:
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     """
-    Decompress *body*; call this function in a thread, because it blocks until the end.
+    Decompress *body*; a large body takes so long that it belongs in a thread.
+
+    Raises:
+        TooLarge, InvalidRequest: As for :func:`decompressed_parts`.
+    """
+    return b"".join(decompressed_parts(body, encoding, limit))
+
+
+def decompressed_parts(body: bytes, encoding: str, limit: int) -> Iterator[bytes]:
+    """
+    Decompress *body* in parts of at most 1 MiB.
 
     Raises:
         TooLarge: The decompressed body has more than *limit* bytes; the rest is not decompressed.
         InvalidRequest: The body does not have the stated encoding, or ends too early.
     """
-    parts, size = [], 0
+    size = 0
     try:
         for part in _members(body) if encoding == "gzip" else _pieces(_deflate(body), body):
-            parts.append(part)
             size += len(part)
             if size > limit:
                 raise TooLarge(
                     f"The decompressed request body has more than {limit} bytes.", remedy="Send fewer rows per request."
                 )
+            yield part
     except zlib.error as error:
         raise InvalidRequest(f"The request body is not valid {encoding} data.") from error
-    return b"".join(parts)
 
 
 def _deflate(body: bytes) -> zlib._Decompress:
