@@ -94,6 +94,8 @@ def serving(version: Path, model: str, settings: MendelSettings, room: Path) -> 
     began, log = time.monotonic(), room / "log"
     with running(command, log=log, cwd=room, environment=environment) as process:
         await_ready(process, rest, f"/v2/models/{model}/ready", log)
+        if settings.doors == "fast" and "doors_standard" in log.read_text(encoding="utf-8"):
+            raise RuntimeError(f"The server cannot open the fast doors and opened the standard ones; see {log}.")
         yield Server(
             name=settings.name,
             product="mendel",

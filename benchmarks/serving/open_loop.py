@@ -18,19 +18,19 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
-import grpc
 import httptools
 import numpy as np
 import uvloop
+from grpc_connection import Question, asking
 
 from mendel.protos import open_inference_pb2 as v2
 
 FAILED, WRONG = -1, -2
 TICK_S = 0.002
 DRAIN_S = 10.0
-CHANNELS = 4
 Answer = tuple[int, float]
 """A status, and the seconds after which to try again."""
 Ask = Callable[[], Awaitable[Answer]]
@@ -113,25 +113,17 @@ def rest(told: dict[str, Any]) -> Ask:
 
 
 def over_grpc(told: dict[str, Any]) -> Ask:
-    """Ask over a few channels."""
-    message = base64.b64decode(told["request"])
-    metadata = [tuple(pair) for pair in told["metadata"]]
-    channels = [
-        grpc.aio.insecure_channel(f"127.0.0.1:{told['port']}", options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(CHANNELS)
-    ]
-    calls = deque(channel.unary_unary(told["path"]) for channel in channels)
+    """Ask over as few connections as the server's bounds allow; each has many calls at once."""
+    question = Question(told["path"], [tuple(pair) for pair in told["metadata"]], base64.b64decode(told["request"]))
+    call = asking(question, told["port"])
 
     async def ask() -> Answer:
-        calls.rotate(1)
-        try:
-            answer = await calls[0](message, metadata=metadata, timeout=told["patience_s"])
-        except grpc.aio.AioRpcError as error:
-            retry = dict(error.trailing_metadata() or ()).get("retry-after-ms", "0")
-            return error.code().value[0], int(retry) / 1000
-        response = v2.ModelInferResponse.FromString(answer)
-        right = list(response.outputs[0].contents.int64_contents) == told["classes"]
-        return (0 if right else WRONG), 0.0
+        status, retry_s, message = await call()
+        if status == 0:
+            response = v2.ModelInferResponse.FromString(message[5:])
+            right = list(response.outputs[0].contents.int64_contents) == told["classes"]
+            status = 0 if right else WRONG
+        return status, retry_s
 
     return ask
 
@@ -143,7 +135,9 @@ async def main() -> None:
     begin = told["start"]
 
     async def one(due: float) -> None:
-        status, retry_s = await ask()
+        status, retry_s = FAILED, 0.0
+        with suppress(asyncio.CancelledError):
+            status, retry_s = await ask()
         rows.append((due, time.time() - begin, status, retry_s))
 
     async def caller() -> None:
@@ -161,7 +155,11 @@ async def main() -> None:
                 sent += 1
             await asyncio.sleep(TICK_S)
         if waiting:
-            await asyncio.wait(waiting, timeout=DRAIN_S)
+            _, unanswered = await asyncio.wait(waiting, timeout=DRAIN_S)
+            for task in unanswered:
+                task.cancel()
+            if unanswered:
+                await asyncio.wait(unanswered)
     else:
         await asyncio.gather(*(caller() for _ in range(told["callers"])))
     np.save(told["file"], np.array(rows, dtype=np.float64).reshape(-1, 4))
