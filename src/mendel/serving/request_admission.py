@@ -25,7 +25,7 @@ from mendel.values import ModelName
 
 _SOON: Final = timedelta(seconds=1)
 _LEAST_WAIT: Final = timedelta(milliseconds=100)
-_MARGIN: Final = 1.1
+_MARGIN: Final = 1.25
 """Batches under load take longer than the mean of past ones: a request that just fits would miss its deadline."""
 
 

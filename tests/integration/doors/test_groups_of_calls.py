@@ -158,8 +158,8 @@ async def test_a_group_that_would_wait_too_long_is_refused_in_part(make_kernel, 
         kernel.submit_many(calls, answers)
         await until_async(lambda: len(answers.found) == 30)
         refused = [error for error in answers.found.values() if isinstance(error, Overloaded)]
-        assert len(refused) == 21
-        assert {round(error.retry_after / timedelta(seconds=1), 3) for error in refused} == {5.45}
+        assert len(refused) == 22
+        assert {round(error.retry_after / timedelta(seconds=1), 3) for error in refused} == {5.5}
 
 
 async def test_a_shadow_gets_the_first_calls_of_a_large_group(make_kernel, shelf, at, spool):
