@@ -8,6 +8,7 @@ pytest.register_assert_rewrite("support")
 pytest_plugins = (
     "support.door_forms",
     "support.engines",
+    "support.imported_modules",
     "support.parts",
     "support.ports",
     "support.postgres",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.imported_modules import forget_modules_below
+
 SERVING = Path(__file__).parents[3] / "benchmarks" / "serving"
 H2LOAD = """
 finished in 1.00s, 4.00 req/s, 1.00KB/s
@@ -25,6 +27,7 @@ def harness():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SERVING))
         yield
+    forget_modules_below(SERVING)
 
 
 def module(name):

@@ -26,6 +26,7 @@ from mendel.serving import (
     write_artifact,
 )
 from mendel.values import Table
+from support.imported_modules import forget_modules_below
 
 X = np.random.default_rng(0).normal(size=(40, 2))
 Y = (X[:, 0] > 0).astype(int)
@@ -59,14 +60,13 @@ def own_modules(tmp_path, monkeypatch):
         (root / "own_package/scale.py").write_text("FACTOR = 2.0")
         (root / "own_package/later.py").write_text(f"SIGN = {sign}")
         (root / "own_package/.hidden").write_text("")
-        for module in [m for m in sys.modules if m.partition(".")[0] in {"own_step", "own_package"}]:
-            monkeypatch.delitem(sys.modules, module)
+        forget_modules_below(tmp_path)
         monkeypatch.syspath_prepend(str(root))
         return root, importlib.import_module("own_step").Step()
 
     yield make
-    for module in [m for m in sys.modules if m.partition(".")[0] in {"own_step", "own_package"}]:
-        del sys.modules[module]
+    monkeypatch.undo()  # it puts modules back
+    forget_modules_below(tmp_path)
 
 
 def fitted(step):
