@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from mendel.drift.comparison import compare
+    from mendel.drift.comparison import compare, rejudge
     from mendel.drift.dataframe_drift import DriftDetection, DriftDetector
     from mendel.drift.drift_report import (
         DataQuality,
@@ -67,6 +67,7 @@ __all__ = [
     "merge_profiles",
     "metric",
     "quality_signal",
+    "rejudge",
     "score_of",
     "wilson_interval",
 ]

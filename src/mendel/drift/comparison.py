@@ -78,6 +78,46 @@ def compare(
     return _report(reference, profile, features, policy, window)
 
 
+def rejudge(report: DriftReport, policy: MonitoringPolicy) -> DriftReport:
+    """
+    Judge the measurements of *report* by the thresholds of *policy*: alpha, effect sizes, drift share and bands.
+
+    Statistics are not computed again. A threshold for an effect size that the report did not measure has no effect, nor
+    has ``min_rows``. Judged by the policy that made it, a report is unchanged.
+    """
+    features = tuple(
+        replace(feature, readings=tuple(_under(reading, policy) for reading in feature.readings))
+        for feature in report.features
+    )
+    inputs = [feature.drifted for feature in features if not feature.output and feature.drifted is not None]
+    share = report.drift_share
+    if isinstance(share, Measured) and inputs:
+        share = Measured(value=sum(inputs) / len(inputs), samples=len(inputs))
+    measured = share.value if isinstance(share, Measured) else None
+    return replace(
+        report,
+        features=features,
+        drift_share=share,
+        drift_detected=_detected(measured, policy),
+        band=_band(measured, policy),
+    )
+
+
+def _under(reading: DriftReading, policy: MonitoringPolicy) -> DriftReading:
+    bounds = {
+        "wasserstein": policy.effects.wasserstein,
+        "js": policy.effects.js,
+        "psi": policy.effects.psi,
+        "kl": policy.effects.kl,
+    }
+    effects = tuple(
+        replace(effect, threshold=bound)
+        for effect in reading.effects
+        if (bound := bounds.get(effect.method, effect.threshold)) is not None
+    )
+    return _decide(replace(reading, effects=effects), reading.corrected, policy)
+
+
 def _report(
     reference: Reference,
     profile: Profile,
@@ -95,7 +135,7 @@ def _report(
         reference_rows=reference.rows,
         features=features,
         drift_share=share,
-        drift_detected=None if measured is None else round(measured - policy.drift_share, 9) >= 0,
+        drift_detected=_detected(measured, policy),
         band=_band(measured, policy),
         input_drift_score=_score([f for f in features if not f.output], profile.rows, policy),
         output_drift_score=_score([f for f in features if f.output], profile.rows, policy),
@@ -249,6 +289,10 @@ def _score(features: list[FeatureReport], rows: int, policy: MonitoringPolicy) -
     if not divergences:
         return NotMeasured(reason=_NO_FEATURE)
     return Measured(value=float(np.mean(divergences)), samples=rows)
+
+
+def _detected(share: float | None, policy: MonitoringPolicy) -> bool | None:
+    return None if share is None else round(share - policy.drift_share, 9) >= 0
 
 
 def _band(share: float | None, policy: MonitoringPolicy) -> Band:

@@ -28,7 +28,23 @@ if TYPE_CHECKING:
     )
     from mendel.healing.healing import Healing
     from mendel.healing.incident_journal import WORKFLOW, pause_of
-    from mendel.healing.monitor import Monitor
+    from mendel.healing.look_book import LookBook
+    from mendel.healing.look_judgement import judge_counters, judge_log
+    from mendel.healing.look_replay import Difference, decide_again, difference, judge_again
+    from mendel.healing.looks import (
+        LOOK_SCHEMA,
+        CounterFacts,
+        DecidedIncident,
+        LogFacts,
+        Look,
+        LookKind,
+        LookVolume,
+        ServerFact,
+        Standing,
+        pack_look,
+        unpack_look,
+    )
+    from mendel.healing.monitor import Monitor, Observation
     from mendel.healing.playbook_runs import (
         PlaybookRun,
         RunState,
@@ -45,6 +61,7 @@ else:
     __getattr__ = lazy_exports(__name__)
 
 __all__ = [
+    "LOOK_SCHEMA",
     "REMEDIES",
     "WORKFLOW",
     "Act",
@@ -52,10 +69,13 @@ __all__ = [
     "Autonomy",
     "Cause",
     "Circumstances",
+    "CounterFacts",
+    "DecidedIncident",
     "Decision",
     "DecisionRecord",
     "DeploymentConvergence",
     "Diagnosis",
+    "Difference",
     "Effect",
     "EffectMonitor",
     "EffectState",
@@ -70,8 +90,14 @@ __all__ = [
     "IncidentStatus",
     "Level",
     "Log",
+    "LogFacts",
+    "Look",
+    "LookBook",
+    "LookKind",
     "LookResult",
+    "LookVolume",
     "Monitor",
+    "Observation",
     "Observe",
     "Pause",
     "Playbook",
@@ -80,9 +106,11 @@ __all__ = [
     "Propose",
     "Rule",
     "RunState",
+    "ServerFact",
     "ServerWatch",
     "Signal",
     "SignalKind",
+    "Standing",
     "Step",
     "StepOutcome",
     "StepState",
@@ -93,10 +121,17 @@ __all__ = [
     "cause_of",
     "convergence_of",
     "decide",
+    "decide_again",
     "diagnose",
+    "difference",
+    "judge_again",
+    "judge_counters",
+    "judge_log",
     "load_playbooks",
+    "pack_look",
     "parse_playbook",
     "pause_of",
     "reference_of",
     "shipped_playbooks",
+    "unpack_look",
 ]

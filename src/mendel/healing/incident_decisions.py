@@ -24,6 +24,7 @@ from mendel.healing.entities import (
 from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, read_healing_facts
 from mendel.healing.incident_journal import Journal, pause_of
 from mendel.healing.incidents import joined, opened, since_after
+from mendel.healing.look_book import LookBook
 from mendel.healing.playbook_runs import (
     PlaybookRun,
     RunState,
@@ -73,6 +74,7 @@ class IncidentDecisions:
         self._playbooks = playbooks
         self._training = training
         self._journal = Journal(new_id)
+        self.looks = LookBook(unit, registry, new_id)
         self._supplies: dict[ModelName, _Counted] = {}
 
     def respond_to(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
@@ -210,6 +212,7 @@ class IncidentDecisions:
             run=_next_run_id(incident, facts) if isinstance(decision, Act | Propose) else None,
             evidence=_digests(incident),
         )
+        self.looks.decided(tx, incident, facts, record)
         if not isinstance(decision, Act | Propose) and record.same_as(
             next(reversed(store.decisions(incident.id)), None)
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -11,10 +11,7 @@ import numpy as np
 from mendel.drift import DriftReport, MonitoringPolicy, Quality, Reference, is_drift_confirmed
 from mendel.healing.drift_and_quality_checks import (
     Log,
-    QualityLook,
     drift_report,
-    findings_of_drift,
-    findings_of_quality,
     onset,
     ood_onset,
     quality_of,
@@ -24,23 +21,28 @@ from mendel.healing.drift_and_quality_checks import (
     told_drift,
     windows,
 )
-from mendel.healing.entities import Effect, EffectState, Finding, Incident, LookResult, Signal, SignalKind
-from mendel.healing.fast_checks import (
-    Findings,
-    ServerDelays,
-    findings_of_check,
-    findings_of_servers,
-    signal_kind_of,
-    told,
-)
+from mendel.healing.entities import Effect, EffectState, Incident, LookResult, Signal, SignalKind
+from mendel.healing.fast_checks import signal_kind_of, told
+from mendel.healing.look_judgement import canary_ref, judge_counters, judge_log, judge_quality, monitoring_of
+from mendel.healing.looks import CounterFacts, LogFacts, ServerFact
 from mendel.healing.policy import HealingPolicy
 from mendel.healing.server_convergence import canary_of, convergence_of
-from mendel.healing.server_watch import ServerWatch
-from mendel.registry import Availability, PolicyDocument, Registry
-from mendel.values import EPOCH, Deployment, Measured, ModelName, Table, VersionRef, Window, from_mapping
+from mendel.healing.server_watch import NOTHING, ServerWatch
+from mendel.registry import Availability, PolicyDocument, Presence, Registry
+from mendel.values import EPOCH, Deployment, Measured, ModelName, Table, VersionRef, Window
 
 _COUNTED = frozenset({SignalKind.FAULTS, SignalKind.LATENCY, SignalKind.OOD})
 _SERVERS = frozenset({SignalKind.LOAD_FAILURE, SignalKind.NOT_CONVERGING, SignalKind.UNAVAILABLE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a check of a model found, with its facts and the policy; without a production version, nothing is judged."""
+
+    found: LookResult
+    document: PolicyDocument | None = None
+    counters: CounterFacts | None = None
+    log: LogFacts | None = None
 
 
 class Monitor:
@@ -62,6 +64,14 @@ class Monitor:
         return self.check_counters(model, now).signals
 
     def check_counters(self, model: ModelName, now: datetime) -> LookResult:
+        """Give what :meth:`observe_counters` found."""
+        return self.observe_counters(model, now).found
+
+    def check_log(self, model: ModelName, now: datetime) -> LookResult:
+        """Give what :meth:`observe_log` found."""
+        return self.observe_log(model, now).found
+
+    def observe_counters(self, model: ModelName, now: datetime) -> Observation:
         """
         Check the counters and the convergence of the servers; this check is fast enough to run every second.
 
@@ -70,45 +80,51 @@ class Monitor:
         """
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
-            return LookResult(model=model, ref=None, at=now)
-        ref, canary = VersionRef(model, deployment.production), _canary(deployment)
+            return Observation(found=LookResult(model=model, ref=None, at=now))
         document = self._registry.policies.of(model)
+        facts = self._counter_facts(deployment, document, now)
+        found = judge_counters(facts, document, now)
+        if any(signal.kind is SignalKind.OOD for signal in found.signals):
+            facts = replace(facts, ood_since=self._ood_since(deployment, document, now))
+            found = judge_counters(facts, document, now)
+        return Observation(found=found, document=document, counters=facts)
+
+    def _counter_facts(self, deployment: Deployment, document: PolicyDocument, now: datetime) -> CounterFacts:
+        model, canary = deployment.model, canary_of(deployment)
         available = self._availability(model, document, now)
         serving = any(line.generation_serving >= deployment.generation for _, line in available.reporting)
         if canary is not None and serving:  # whoever serves the whole generation serves its canary
-            self._watch.note_served(model, canary.number)
-        delays = self._delays(deployment, available, HealingPolicy.of(document.body).converge_within)
-        check = self._registry.performance.check_rollback_triggers(model, now=now)
-        seen = [findings_of_servers(deployment, available, delays, policy_hash=document.hash, now=now)]
-        if check.version == ref.number:
-            seen.append(findings_of_check(check, ref, generation=deployment.generation, now=now))
-        return self._dated(self._with_past(_look_result(ref, canary, now, seen)), document)
+            self._watch.note_served(model, canary)
+        measured = self._registry.performance.measure(model, now=now)
+        failed = {line.failed_version for _, line in available.reporting}
+        return CounterFacts(
+            deployment=deployment,
+            measured=None if measured is None or measured.version != deployment.production else measured,
+            servers=self._server_facts(deployment, available),
+            served=tuple(
+                number
+                for number in (deployment.production, canary)
+                if number is not None and number in failed and self._has_served(VersionRef(model, number), now)
+            ),
+        )
 
     def _availability(self, model: ModelName, document: PolicyDocument, now: datetime) -> Availability:
         servers = self._watch.look(self._registry.performance.servers, now)
         return self._watch.availability(model, servers, document.rollback.silence)
 
-    def _delays(self, deployment: Deployment, available: Availability, within: timedelta) -> ServerDelays:
-        model, wanted = deployment.model, deployment.generation
-        servers = [server for server, _ in available.reporting]
-        return ServerDelays(
-            late=frozenset(one.name for one in servers if self._watch.lacking(one, model, wanted) > within),
-            behind=frozenset(one.name for one in servers if any(lack > within for lack in self._watch.lacks(one))),
-        )
-
-    def _with_past(self, look: LookResult) -> LookResult:
-        """
-        Mark a load failure if the version was served before, because then the version is not the cause.
-
-        It is the cause if its calls ended worker processes, whatever it did before.
-        """
-        signals = tuple(
-            replace(one, served_before=self._has_served(one.ref, look.at))
-            if one.kind is SignalKind.LOAD_FAILURE and not one.ended_workers
-            else one
-            for one in look.signals
-        )
-        return replace(look, signals=signals)
+    def _server_facts(self, deployment: Deployment, available: Availability) -> tuple[ServerFact, ...]:
+        found = []
+        for presence, held in available.by_presence:
+            for server, line in held:
+                fact = ServerFact(name=server.name, presence=presence, line=replace(line, detail=None))
+                if presence is Presence.REPORTING:
+                    lacking = self._watch.lacking(server, deployment.model, deployment.generation)
+                    behind = max(self._watch.lacks(server), default=NOTHING)
+                    fact = replace(fact, lacking_s=lacking.total_seconds(), behind_s=behind.total_seconds())
+                else:
+                    fact = replace(fact, received_at=server.received_at)
+                found.append(fact)
+        return tuple(found)
 
     def _has_served(self, ref: VersionRef, now: datetime) -> bool:
         return self._watch.has_served(ref.model, ref.number) or self._has_answered(ref, now)
@@ -117,22 +133,14 @@ class Monitor:
         counted = self._registry.performance.snapshot(ref, Window(EPOCH, now))
         return bool(counted.num_requests) and (counted.error_rate or 0.0) < 1
 
-    def _dated(self, look: LookResult, document: PolicyDocument) -> LookResult:
-        """
-        Set the time when the share of OOD rows began to rise; a retraining uses the rows after it.
+    def _ood_since(self, deployment: Deployment, document: PolicyDocument, now: datetime) -> datetime | None:
+        """Give the time when the share of OOD rows began to rise; a retraining uses the rows after it."""
+        window = Window.before(now, monitoring_of(document).lookback)
+        columns = ("event_time", "ood")
+        rows = self._log.predictions(deployment.model, window, version=deployment.production, columns=columns)
+        return ood_onset(rows, bound=document.rollback.ood_rate)
 
-        If the log does not show the rise yet, the current time is set: a late time never counts old rows as new.
-        """
-        ref = look.ref
-        if ref is None or all(signal.kind is not SignalKind.OOD for signal in look.signals):
-            return look
-        window = Window.before(look.at, _monitoring(document).lookback)
-        rows = self._log.predictions(ref.model, window, version=ref.number, columns=("event_time", "ood"))
-        since = ood_onset(rows, bound=document.rollback.ood_rate) or look.at
-        dated = (replace(s, since=since) if s.kind is SignalKind.OOD else s for s in look.signals)
-        return replace(look, signals=tuple(dated))
-
-    def check_log(self, model: ModelName, now: datetime) -> LookResult:
+    def observe_log(self, model: ModelName, now: datetime) -> Observation:
         """
         Run the slow checks: compare recent inputs with the version's reference, and its quality with its baseline.
 
@@ -142,21 +150,32 @@ class Monitor:
         """
         deployment = self._registry.lifecycle.deployment(model)
         if deployment.production is None:
-            return LookResult(model=model, ref=None, at=now)
-        ref = VersionRef(model, deployment.production)
+            return Observation(found=LookResult(model=model, ref=None, at=now))
         document = self._registry.policies.of(model)
-        policy, span = _monitoring(document), windows(_monitoring(document), now)
+        facts = self._log_facts(VersionRef(model, deployment.production), canary_ref(deployment), document, now)
+        return Observation(found=judge_log(facts, document, now), document=document, log=facts)
+
+    def _log_facts(
+        self, ref: VersionRef, canary: VersionRef | None, document: PolicyDocument, now: datetime
+    ) -> LogFacts:
+        policy, span = monitoring_of(document), windows(monitoring_of(document), now)
         reports = self._reports(ref, span, policy)
-        if reports:
-            whole = Window(span[0].start, span[-1].end)
-            since = self._onset(ref, whole, policy) if is_drift_confirmed(reports, policy) else None
-            drift = findings_of_drift(reports, ref, policy, since=since, policy_hash=document.hash, now=now)
-        else:
-            text = "drift not measured: the version has no drift reference"
-            drift = Findings(looked=(Finding(kind=SignalKind.DRIFT, text=text, measured=False),))
-        moved = any(report.drift_detected for report in reports)
-        quality = self._quality(ref, document, policy, span[-1], now, moved=moved)
-        return _look_result(ref, _canary(deployment), now, [drift, quality])
+        whole = Window(span[0].start, span[-1].end)
+        confirmed = bool(reports) and is_drift_confirmed(reports, policy)
+        table = self._log.labelled(ref.model, span[-1], version=ref.number)
+        facts = LogFacts(
+            ref=ref,
+            canary=canary,
+            reports=reports,
+            since=self._onset(ref, whole, policy) if confirmed else None,
+            window=span[-1],
+            current=quality_of(table, policy),
+            # too few labels: no quality is measured, so the first rows are not needed
+            baseline=self._baseline(ref, policy, now) if len(table) >= policy.min_rows else None,
+            first=None,
+        )
+        low = judge_quality(facts, document).reading.crossed
+        return replace(facts, first=self._first_rows(ref, policy, now)) if low else facts
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """
@@ -176,7 +195,7 @@ class Monitor:
             seen = convergence_of(deployment, self._availability(ref.model, document, now))
             calm = None if not seen.servers else seen.converged
             found |= dict.fromkeys(_SERVERS, (calm, str(seen)))
-        policy, window = _monitoring(document), Window(min(since, now), now)
+        policy, window = monitoring_of(document), Window(min(since, now), now)
         if SignalKind.DRIFT in kinds:
             # production began with this change, so all rows of the first grain count
             start = window.start if ref == incident.ref else Window.containing(window.start, policy.every).start
@@ -221,25 +240,6 @@ class Monitor:
         reference = self._references[ref]
         return None if reference is None else onset(self._log, ref, reference, window, policy)
 
-    def _quality(
-        self,
-        ref: VersionRef,
-        document: PolicyDocument,
-        policy: MonitoringPolicy,
-        window: Window,
-        now: datetime,
-        *,
-        moved: bool,
-    ) -> Findings:
-        floor = HealingPolicy.of(document.body).quality_floor
-        table = self._log.labelled(ref.model, window, version=ref.number)
-        # too few labels: no quality is measured, so the first rows are not needed
-        baseline = self._baseline(ref, policy, now) if len(table) >= policy.min_rows else None
-        reading = read_quality(table, baseline, policy, floor=floor)
-        early = reading.crossed and self._low_from_the_start(ref, baseline, policy, floor, now)
-        look = QualityLook(reading=reading, low_from_the_start=bool(early))
-        return findings_of_quality(look, ref, moved=moved, policy_hash=document.hash, now=now, window=window)
-
     def _baseline(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
         """
         Give the quality registered with the version, else the quality of its first labelled rows in production, or
@@ -252,12 +252,6 @@ class Monitor:
         if first is not None and isinstance(first[policy.metric], Measured):
             self._baselines[ref] = first
         return first
-
-    def _low_from_the_start(
-        self, ref: VersionRef, baseline: Quality | None, policy: MonitoringPolicy, floor: float | None, now: datetime
-    ) -> bool:
-        first = self._first_table(ref, policy, now)
-        return first is not None and bool(read_quality(first, baseline, policy, floor=floor).crossed)
 
     def _first_rows(self, ref: VersionRef, policy: MonitoringPolicy, now: datetime) -> Quality | None:
         first = self._first_table(ref, policy, now)
@@ -273,30 +267,6 @@ class Monitor:
             length *= 2
             table = self._log.labelled(ref.model, Window(start, start + length), version=ref.number)
         return table.take(np.argsort(table["timestamp"], kind="stable")[: policy.min_rows]) if len(table) else None
-
-
-def _monitoring(document: PolicyDocument) -> MonitoringPolicy:
-    return from_mapping(MonitoringPolicy, document.section("monitoring"), at="monitoring")
-
-
-def _canary(deployment: Deployment) -> VersionRef | None:
-    number = canary_of(deployment)
-    return None if number is None else VersionRef(deployment.model, number)
-
-
-def _look_result(ref: VersionRef, canary: VersionRef | None, now: datetime, seen: Sequence[Findings]) -> LookResult:
-    raised = {signal.kind for one in seen for signal in one.signals}
-    clear = dict.fromkeys(kind for one in seen for kind in one.clear if kind not in raised)
-    return LookResult(
-        model=ref.model,
-        ref=ref,
-        at=now,
-        canary=canary,
-        looked=tuple(looked for one in seen for looked in one.looked),
-        signals=tuple(signal for one in seen for signal in one.signals),
-        clear=tuple(clear),
-        well=tuple(server for one in seen for server in one.well),
-    )
 
 
 def _effect(found: dict[SignalKind, tuple[bool | None, str]]) -> Effect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -15,7 +16,7 @@ import yaml
 
 from mendel.errors import InvalidPolicy, MendelError
 from mendel.healing.policy import Autonomy
-from mendel.values import from_mapping, parse_duration, unknown_key_message
+from mendel.values import from_mapping, parse_duration, to_json, unknown_key_message
 
 
 class Action(StrEnum):
@@ -94,6 +95,11 @@ class Playbook:
     starts_under: str = "act"
     urgent: bool = False
     harmless: bool = False
+
+    @property
+    def hash(self) -> str:
+        """The SHA-256 (hex) of the playbook's canonical JSON; decisions record it."""
+        return hashlib.sha256(to_json(self)).hexdigest()
 
     def preview(self) -> tuple[str, ...]:
         """Describe the steps of a run, one line each, for a dry run."""

@@ -11,6 +11,7 @@ from mendel.healing.entities import (
     Incident,
     Pause,
 )
+from mendel.healing.looks import Look, LookKind, LookVolume
 from mendel.healing.playbook_runs import (
     PlaybookRun,
 )
@@ -37,7 +38,7 @@ class EffectMonitor(Protocol):
 
 class HealingStore(Protocol):
     """
-    Incidents, decisions, runs and pauses (``tx.store(HealingStore)``), bound to one transaction.
+    Incidents, decisions, looks, runs and pauses (``tx.store(HealingStore)``), bound to one transaction.
 
     Constraints of the store ensure at most one unresolved incident per model version, cause and server, and at most one
     running run per model.
@@ -81,6 +82,32 @@ class HealingStore(Protocol):
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         """The decisions about an incident, oldest first."""
+
+    def add_look(self, look: Look) -> None:
+        """Add a look."""
+
+    def extend_look(self, look_id: str, until: datetime) -> None:
+        """Set the time until which a look holds; no error if the look was deleted."""
+
+    def last_look(self, model: ModelName, kind: LookKind, *, incident: str | None = None) -> Look | None:
+        """Give the look of this kind (about *incident*) that was added last; None if there is none."""
+
+    def looks(
+        self,
+        model: ModelName | None = None,
+        *,
+        incident: str | None = None,
+        since: datetime,
+        after: str | None = None,
+        limit: int,
+    ) -> tuple[Look, ...]:
+        """Give at most *limit* looks that held at or after *since*, as they were added, behind the look *after*."""
+
+    def look_volumes(self, model: ModelName | None = None) -> tuple[LookVolume, ...]:
+        """Count the looks and their bytes by model and by the day (UTC) on which they began."""
+
+    def prune_looks(self, before: datetime) -> int:
+        """Delete the looks that ended before *before*; gives their number."""
 
     def put_run(self, run: PlaybookRun) -> None:
         """

@@ -51,10 +51,12 @@ if TYPE_CHECKING:
         severity_of,
     )
     from mendel.registry.serving_metrics import (
+        MeasuredPerformance,
         ServingWindow,
         evidence_of,
         health_report,
         in_production_since,
+        judge_performance,
         nothing_serves,
         policy_window,
         serving_window,
@@ -120,6 +122,7 @@ __all__ = [
     "Improvement",
     "KeyDescription",
     "LineageEntry",
+    "MeasuredPerformance",
     "Mirror",
     "ModelState",
     "NewKey",
@@ -166,6 +169,7 @@ __all__ = [
     "inherited_governance",
     "is_newer",
     "judge",
+    "judge_performance",
     "key_digest",
     "latency_percentile",
     "mirror_alias",

@@ -45,6 +45,16 @@ class Availability:
     unknown: tuple[Held, ...] = ()
 
     @property
+    def by_presence(self) -> tuple[tuple[Presence, tuple[Held, ...]], ...]:
+        """Each presence with its servers."""
+        return (
+            (Presence.REPORTING, self.reporting),
+            (Presence.STOPPED, self.stopped),
+            (Presence.SILENT, self.silent),
+            (Presence.UNKNOWN, self.unknown),
+        )
+
+    @property
     def all_silent(self) -> bool:
         """
         Whether servers have the model, but none of them reports and none of them is unknown.

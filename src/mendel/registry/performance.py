@@ -12,10 +12,12 @@ from mendel.registry.lookups import current_policy, require_model, require_versi
 from mendel.registry.ports import RegistryStore
 from mendel.registry.rollback_triggers import RollbackCheck
 from mendel.registry.serving_metrics import (
+    MeasuredPerformance,
     ServingEvidence,
     evidence_of,
     health_report,
     in_production_since,
+    measured_performance,
     nothing_serves,
     policy_window,
     rollback_check,
@@ -165,6 +167,20 @@ class Performance:
         def work(store: RegistryStore) -> RollbackCheck:
             require_model(store, model)
             return rollback_check(model, _evidence(store, model, window, moment), self.presence)
+
+        return self._transactions.read(work)
+
+    def measure(self, model: ModelName, *, now: datetime) -> MeasuredPerformance | None:
+        """
+        Give the measurements that :meth:`check_rollback_triggers` judges; None without a version in production.
+
+        Raises:
+            ModelNotFound: The model has no version.
+        """
+
+        def work(store: RegistryStore) -> MeasuredPerformance | None:
+            require_model(store, model)
+            return measured_performance(model, _evidence(store, model, None, now), self.presence)
 
         return self._transactions.read(work)
 

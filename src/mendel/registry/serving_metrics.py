@@ -49,6 +49,23 @@ class ServingEvidence:
     policy: PolicyDocument
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPerformance:
+    """
+    The measurements of the version in production that a policy judges; they depend on no bound of the policy.
+
+    Attributes:
+        expected_p95_ms: The expected p95 latency that was registered with the version, if any.
+        failure: Why the version answers nowhere; None if it answers or if this is unknown.
+    """
+
+    version: int
+    window: Window
+    snapshots: tuple[Snapshot, ...]
+    expected_p95_ms: float | None = None
+    failure: str | None = None
+
+
 def serving_window(ref: VersionRef, since: datetime | None, window: Window) -> ServingWindow:
     """Make the rule for *window* and the version *ref*, in production *since* (None: since the start of *window*)."""
     entered = since or window.start
@@ -101,23 +118,36 @@ def nothing_serves(policy: PolicyDocument, window: Window, servers: Sequence[Ser
     return ServingEvidence(record=None, since=None, window=window, snapshots=(), servers=tuple(servers), policy=policy)
 
 
-def rollback_check(model: ModelName, evidence: ServingEvidence, presence: PresenceOf = presence_at) -> RollbackCheck:
-    """Compare the evidence with the bounds of the rollback policy."""
-    policy = evidence.policy
+def measured_performance(
+    model: ModelName, evidence: ServingEvidence, presence: PresenceOf = presence_at
+) -> MeasuredPerformance | None:
+    """Give the measurements in *evidence*; None without a version in production."""
     if evidence.record is None:
-        return RollbackCheck(model=model, version=None, window=evidence.window, policy_hash=policy.hash)
-    available = availability_of(model, evidence.servers, policy.rollback.silence, evidence.window.end, presence)
-    readings = judge(
-        evidence.snapshots,
-        policy.rollback,
+        return None
+    silence, end = evidence.policy.rollback.silence, evidence.window.end
+    available = availability_of(model, evidence.servers, silence, end, presence)
+    return MeasuredPerformance(
+        version=evidence.record.number,
+        window=evidence.window,
+        snapshots=evidence.snapshots,
         expected_p95_ms=evidence.record.expectations.latency_p95_ms,
-        silent=available.failure_of(evidence.record.number),
+        failure=available.failure_of(evidence.record.number),
+    )
+
+
+def judge_performance(model: ModelName, measured: MeasuredPerformance, policy: PolicyDocument) -> RollbackCheck:
+    """Compare the measurements with the bounds of the rollback policy."""
+    readings = judge(
+        measured.snapshots,
+        policy.rollback,
+        expected_p95_ms=measured.expected_p95_ms,
+        silent=measured.failure,
     )
     held = tuple(reading.reason for reading in readings if reading.holds)
     return RollbackCheck(
         model=model,
-        version=evidence.record.number,
-        window=evidence.window,
+        version=measured.version,
+        window=measured.window,
         should_roll_back=bool(held),
         reasons=held,
         evidence=readings,
@@ -125,6 +155,14 @@ def rollback_check(model: ModelName, evidence: ServingEvidence, presence: Presen
         remedy=remedy_of(readings, policy.rollback.profile),
         policy_hash=policy.hash,
     )
+
+
+def rollback_check(model: ModelName, evidence: ServingEvidence, presence: PresenceOf = presence_at) -> RollbackCheck:
+    """Compare the evidence with the bounds of the rollback policy."""
+    measured = measured_performance(model, evidence, presence)
+    if measured is None:
+        return RollbackCheck(model=model, version=None, window=evidence.window, policy_hash=evidence.policy.hash)
+    return judge_performance(model, measured, evidence.policy)
 
 
 def health_report(

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
 from mendel.adapters.memory.tables import MemoryTables
 from mendel.errors import AlreadyExists, IncidentNotFound, RunNotFound
-from mendel.healing import DecisionRecord, HealingStore, Incident, Pause, PlaybookRun, RunState
+from mendel.healing import (
+    DecisionRecord,
+    HealingStore,
+    Incident,
+    Look,
+    LookKind,
+    LookVolume,
+    Pause,
+    PlaybookRun,
+    RunState,
+    pack_look,
+)
 from mendel.values import ModelName
 
 
@@ -18,6 +30,7 @@ class MemoryHealingStore:
         self._numbers: dict[str, int] = tables.table("healing_numbers")
         self._incidents: dict[str, Incident] = tables.table("incidents")
         self._decisions: dict[str, DecisionRecord] = tables.table("decisions")
+        self._looks: dict[str, Look] = tables.table("looks")
         self._runs: dict[str, PlaybookRun] = tables.table("playbook_runs")
         self._pauses: dict[ModelName | None, Pause] = tables.table("pauses")
 
@@ -57,6 +70,53 @@ class MemoryHealingStore:
 
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         return tuple(one for one in self._decisions.values() if one.incident == incident_id)
+
+    def add_look(self, look: Look) -> None:
+        self._looks[look.id] = look
+
+    def extend_look(self, look_id: str, until: datetime) -> None:
+        if look_id in self._looks:
+            self._looks[look_id] = replace(self._looks[look_id], until=until)
+
+    def last_look(self, model: ModelName, kind: LookKind, *, incident: str | None = None) -> Look | None:
+        wanted = (model, kind, incident)
+        found = (one for one in reversed(self._looks.values()) if (one.model, one.kind, one.incident) == wanted)
+        return next(found, None)
+
+    def looks(
+        self,
+        model: ModelName | None = None,
+        *,
+        incident: str | None = None,
+        since: datetime,
+        after: str | None = None,
+        limit: int,
+    ) -> tuple[Look, ...]:
+        begin = 0 if after is None else list(self._looks).index(after) + 1
+        found = [
+            one
+            for one in list(self._looks.values())[begin:]
+            if one.until >= since
+            and (model is None or one.model == model)
+            and (incident is None or one.incident == incident)
+        ]
+        return tuple(found[:limit])
+
+    def look_volumes(self, model: ModelName | None = None) -> tuple[LookVolume, ...]:
+        sizes: dict[tuple[ModelName, date], list[int]] = {}
+        for one in self._looks.values():
+            if model is None or one.model == model:
+                sizes.setdefault((one.model, one.at.astimezone(UTC).date()), []).append(len(pack_look(one)))
+        return tuple(
+            LookVolume(model=of, day=day, looks=len(found), size_bytes=sum(found))
+            for (of, day), found in sorted(sizes.items())
+        )
+
+    def prune_looks(self, before: datetime) -> int:
+        old = [one.id for one in self._looks.values() if one.until < before]
+        for look_id in old:
+            del self._looks[look_id]
+        return len(old)
 
     def put_run(self, run: PlaybookRun) -> None:
         for other in self._runs.values():

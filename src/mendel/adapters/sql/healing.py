@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +13,13 @@ from sqlalchemy import (
     Connection,
     Index,
     Integer,
+    LargeBinary,
     Select,
     String,
     Table,
     Text,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -26,11 +29,25 @@ from sqlalchemy import (
 
 from mendel.adapters.sql.table_metadata import metadata
 from mendel.errors import AlreadyExists, IncidentNotFound, RunNotFound
-from mendel.healing import DecisionRecord, HealingStore, Incident, IncidentStatus, Pause, PlaybookRun, RunState
-from mendel.values import ModelName, from_json, to_json, to_micros
+from mendel.healing import (
+    DecisionRecord,
+    HealingStore,
+    Incident,
+    IncidentStatus,
+    Look,
+    LookKind,
+    LookVolume,
+    Pause,
+    PlaybookRun,
+    RunState,
+    pack_look,
+    unpack_look,
+)
+from mendel.values import ModelName, from_json, from_micros, to_json, to_micros
 
 UNRESOLVED = [status.value for status in IncidentStatus if status.unresolved]
 WAITING = [state.value for state in RunState if state.waiting]
+_DAY = 86_400_000_000
 _OVER = [state.value for state in RunState if state.over]
 _OPEN = text(f"status IN ({', '.join(repr(status) for status in UNRESOLVED)})")
 _RUNNING = text(f"state = '{RunState.RUNNING.value}'")
@@ -75,6 +92,19 @@ decisions = Table(
     Column("id", String(100), nullable=False, unique=True),
     Column("incident", String(100), nullable=False, index=True),
     Column("body", Text, nullable=False),
+)
+looks = Table(
+    "looks",
+    metadata,
+    _position(),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("model", String(128), nullable=False),
+    Column("kind", String(50), nullable=False),
+    Column("incident", String(100), nullable=False, index=True),  # empty: a check
+    Column("at", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False, index=True),
+    Column("body", LargeBinary, nullable=False),
+    Index("looks_of_model", "model", "kind", "incident", "position"),
 )
 runs = Table(
     "playbook_runs",
@@ -143,6 +173,67 @@ class SqlHealingStore:
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         query = select(decisions.c.body).where(decisions.c.incident == incident_id).order_by(decisions.c.position)
         return tuple(from_json(body, DecisionRecord) for body in self._bodies(query))
+
+    def add_look(self, look: Look) -> None:
+        row = {
+            "id": look.id,
+            "model": str(look.model),
+            "kind": look.kind.value,
+            "incident": look.incident or "",
+            "at": to_micros(look.at),
+            "until": to_micros(look.until),
+            "body": pack_look(look),
+        }
+        self._connection.execute(insert(looks), row)
+
+    def extend_look(self, look_id: str, until: datetime) -> None:
+        self._connection.execute(update(looks).where(looks.c.id == look_id).values(until=to_micros(until)))
+
+    def last_look(self, model: ModelName, kind: LookKind, *, incident: str | None = None) -> Look | None:
+        query = (
+            select(looks.c.body, looks.c.until)
+            .where(looks.c.model == str(model), looks.c.kind == kind.value, looks.c.incident == (incident or ""))
+            .order_by(looks.c.position.desc())
+            .limit(1)
+        )
+        return next(self._read_looks(query), None)
+
+    def looks(
+        self,
+        model: ModelName | None = None,
+        *,
+        incident: str | None = None,
+        since: datetime,
+        after: str | None = None,
+        limit: int,
+    ) -> tuple[Look, ...]:
+        query = select(looks.c.body, looks.c.until).where(looks.c.until >= to_micros(since))
+        if model is not None:
+            query = query.where(looks.c.model == str(model))
+        if incident is not None:
+            query = query.where(looks.c.incident == incident)
+        if after is not None:
+            last = select(looks.c.position).where(looks.c.id == after).scalar_subquery()
+            query = query.where(looks.c.position > last)
+        return tuple(self._read_looks(query.order_by(looks.c.position).limit(limit)))
+
+    def look_volumes(self, model: ModelName | None = None) -> tuple[LookVolume, ...]:
+        day = (looks.c.at - looks.c.at % _DAY).label("day")
+        size = func.sum(func.length(looks.c.body))
+        query = select(looks.c.model, day, func.count(), size).group_by(looks.c.model, day).order_by(looks.c.model, day)
+        if model is not None:
+            query = query.where(looks.c.model == str(model))
+        return tuple(
+            LookVolume(model=ModelName(of), day=from_micros(at).date(), looks=count, size_bytes=int(size_bytes))
+            for of, at, count, size_bytes in self._connection.execute(query)
+        )
+
+    def prune_looks(self, before: datetime) -> int:
+        return self._connection.execute(delete(looks).where(looks.c.until < to_micros(before))).rowcount
+
+    def _read_looks(self, query: Select[tuple[bytes, int]]) -> Iterator[Look]:
+        for body, until in self._connection.execute(query):
+            yield replace(unpack_look(body), until=from_micros(until))
 
     def put_run(self, run: PlaybookRun) -> None:
         if run.state is RunState.RUNNING:

@@ -7,7 +7,7 @@ from typing import Final
 
 from mendel.drift import MonitoringPolicy
 from mendel.durable import Clock
-from mendel.healing import Healing, LookResult, Monitor, SignalKind
+from mendel.healing import Healing, LookResult, Monitor, Observation, SignalKind
 from mendel.registry import Registry
 from mendel.values import ModelName, Window, from_mapping
 
@@ -28,10 +28,7 @@ class ModelChecks:
 
     def check_counters(self, model: ModelName) -> LookResult:
         """Check the counters that servers reported for *model*: faults, latency, load."""
-        now = self._clock()
-        look = self._monitor.check_counters(model, now)
-        self._healing.respond_to(look, now)
-        return look
+        return self._respond_to(self._monitor.observe_counters(model, self._clock()))
 
     def check_counters_when_due(self, model: ModelName) -> None:
         """Check the counters of *model* unless the check less than 5 s ago found no requests and no signal."""
@@ -43,10 +40,7 @@ class ModelChecks:
 
     def check_log(self, model: ModelName) -> LookResult:
         """Check the prediction log of *model*: drift of its inputs, and quality of its labelled predictions."""
-        now = self._clock()
-        look = self._monitor.check_log(model, now)
-        self._healing.respond_to(look, now)
-        return look
+        return self._respond_to(self._monitor.observe_log(model, self._clock()))
 
     def check_log_when_due(self, model: ModelName) -> None:
         """Check the prediction log of *model* unless it was already checked in the current monitoring window."""
@@ -67,6 +61,11 @@ class ModelChecks:
             clear=(*fast.clear, *slow.clear),
             next_study=self._study(model).end,
         )
+
+    def _respond_to(self, seen: Observation) -> LookResult:
+        self._healing.looks.note(seen)
+        self._healing.respond_to(seen.found, seen.found.at)
+        return seen.found
 
     def _study(self, model: ModelName) -> Window:
         """Give the current interval of ``monitoring.every``; the prediction log is checked once in each."""
