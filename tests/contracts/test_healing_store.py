@@ -23,6 +23,9 @@ from mendel.healing import (
     Incident,
     IncidentContext,
     IncidentStatus,
+    Look,
+    LookKind,
+    LookResult,
     Pause,
     PlaybookRun,
     Rule,
@@ -32,6 +35,7 @@ from mendel.healing import (
     StepState,
     TimelineEntry,
     Verdict,
+    pack_look,
     shipped_playbooks,
 )
 from mendel.values import ModelName, Severity, VersionRef, to_json
@@ -112,6 +116,11 @@ def run(number=1, *, state=RunState.RUNNING, model=CREDIT, of="INC-2026-1", crea
         facts={"to": 1},
         started_at=NOW,
     )
+
+
+def look(number=1, *, model=CREDIT, kind=LookKind.COUNTERS, at=NOW):
+    found = LookResult(model=model, ref=VersionRef(model, 2), at=at)
+    return Look(id=f"l{number}", model=model, kind=kind, at=at, until=at, policy_hash="h", found=found)
 
 
 def decision(number=1, *, of="INC-2026-1"):
@@ -274,3 +283,38 @@ def test_a_run_of_the_version_before_is_read(tmp_path):
     assert found.document.steps[0].timeout == timedelta(seconds=90)
     assert to_json(found).decode() == FORMER_RUN
     engine.dispose()
+
+
+def test_looks_are_given_in_pages_as_they_were_added(write, read):
+    """Looks of a model that held since a time are read behind the last one that was read."""
+    for number in range(1, 5):
+        write(lambda store, n=number: store.add_look(look(n, at=NOW + timedelta(hours=n))))
+    write(lambda store: store.add_look(look(5, model=DIGITS)))
+    write(lambda store: store.extend_look("l1", NOW + timedelta(hours=9)))
+    first = read(lambda store: store.looks(CREDIT, since=NOW + timedelta(hours=3), limit=2))
+    assert [one.id for one in first] == ["l1", "l3"]
+    assert first[0].until == NOW + timedelta(hours=9)
+    then = read(lambda store: store.looks(CREDIT, since=NOW + timedelta(hours=3), after="l3", limit=2))
+    assert then == (look(4, at=NOW + timedelta(hours=4)),)
+    assert len(read(lambda store: store.looks(since=NOW, limit=9))) == 5
+
+
+def test_the_last_look_is_of_its_model_and_kind(write, read):
+    """The look that was added last is found by model and kind, without those about incidents."""
+    write(lambda store: store.add_look(look(1)))
+    write(lambda store: store.add_look(look(2, kind=LookKind.LOG)))
+    assert read(lambda store: store.last_look(CREDIT, LookKind.COUNTERS)) == look(1)
+    assert read(lambda store: store.last_look(CREDIT, LookKind.DECISION, incident="INC-2026-1")) is None
+    assert read(lambda store: store.last_look(DIGITS, LookKind.COUNTERS)) is None
+
+
+def test_looks_are_counted_by_day_and_pruned(write, read):
+    """Number and bytes of looks are known by model and day; those that ended before a time are deleted."""
+    for number in range(1, 4):
+        write(lambda store, n=number: store.add_look(look(n, at=NOW + timedelta(days=n // 2))))
+    volumes = read(lambda store: store.look_volumes(CREDIT))
+    assert [(one.day.isoformat(), one.looks) for one in volumes] == [("2026-03-01", 1), ("2026-03-02", 2)]
+    assert volumes[0].size_bytes == len(pack_look(look(1)))
+    assert read(lambda store: store.look_volumes(DIGITS)) == ()
+    assert write(lambda store: store.prune_looks(NOW + timedelta(hours=1))) == 1
+    assert [one.id for one in read(lambda store: store.looks(since=NOW, limit=9))] == ["l2", "l3"]

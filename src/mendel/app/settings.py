@@ -48,6 +48,7 @@ class HubSettings:
         ship_every: The interval between writes of received segments to the lake.
         anchor_every: The interval between signatures of the ledger's last entry.
         keep_reports: The time for which reports of servers are kept.
+        keep_looks: The time for which looks (evaluations of models with their inputs) are kept.
         project_roots: The directories and URLs below which a registration with an API key may name a repository.
     """
 
@@ -58,11 +59,12 @@ class HubSettings:
     ship_every: timedelta = timedelta(seconds=30)
     anchor_every: timedelta = timedelta(hours=1)
     keep_reports: timedelta = timedelta(days=2)
+    keep_looks: timedelta = timedelta(days=400)
     project_roots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_ports("hub.port", self.port)
-        for name in ("look_every", "ship_every", "anchor_every", "keep_reports"):
+        for name in ("look_every", "ship_every", "anchor_every", "keep_reports", "keep_looks"):
             _require(getattr(self, name) > timedelta(0), f"hub.{name} must be longer than 0")
 
 

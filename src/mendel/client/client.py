@@ -14,9 +14,10 @@ import httpx
 
 from mendel.client.model_registration import ModelRegistering
 from mendel.errors import HubUnavailable, InvalidValue, MendelError
-from mendel.healing import DecisionRecord, Incident, LookResult, PlaybookRun
+from mendel.healing import Backtest, DecisionRecord, Explanation, Incident, LookResult, LookVolume, PlaybookRun
 from mendel.operations import (
     Operation,
+    evidence,
     incidents,
     keys,
     labels,
@@ -384,6 +385,42 @@ class Client(ModelRegistering):
     def decisions(self, incident_id: str) -> tuple[DecisionRecord, ...]:
         """List the decisions of healing about an incident, oldest first."""
         return self._call(incidents.decisions, incidents.OneIncident(incident_id=incident_id))
+
+    def explain_incident(self, incident_id: str) -> tuple[Explanation, ...]:
+        """
+        Explain each decision about an incident, oldest first.
+
+        An explanation has the measured values with their bounds, the guards of the decision, and the rule that decided.
+        """
+        return self._call(evidence.explain_incident, incidents.OneIncident(incident_id=incident_id))
+
+    def looks(self, model: str | None = None) -> tuple[LookVolume, ...]:
+        """Count the stored looks and their bytes, by model and day."""
+        return self._call(evidence.looks, OfModel(model=_name(model)))
+
+    def backtest(
+        self,
+        model: str | None = None,
+        *,
+        period: timedelta = timedelta(days=30),
+        policy: Mapping[str, Any] | None = None,
+        playbooks: Mapping[str, str] | None = None,
+    ) -> Backtest:
+        """
+        Decide the recorded looks of *period* again; change nothing.
+
+        Args:
+            model: The model; None takes all models.
+            policy: The sections of another policy; None keeps the recorded policies.
+            playbooks: The texts of playbooks by file name, used beside the shipped ones instead of the hub's.
+        """
+        request = evidence.RunBacktest(
+            model=_name(model),
+            period=period,
+            policy=None if policy is None else dict(policy),
+            playbooks=None if playbooks is None else dict(playbooks),
+        )
+        return self._call(evidence.backtest, request, timeout=_LONG_S)
 
     def acknowledge(self, incident_id: str) -> Incident:
         """Record that the caller investigates an incident."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from mendel.healing.backtest import Afterwards, Alternative, Backtest, BacktestAction, run_backtest
     from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
     from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide
     from mendel.healing.decision_records import DecisionRecord, Verdict
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         SignalKind,
         TimelineEntry,
     )
+    from mendel.healing.explanation import Comparison, Explanation, explain
     from mendel.healing.healing import Healing
     from mendel.healing.incident_journal import WORKFLOW, pause_of
     from mendel.healing.look_book import LookBook
@@ -66,9 +68,14 @@ __all__ = [
     "WORKFLOW",
     "Act",
     "Action",
+    "Afterwards",
+    "Alternative",
     "Autonomy",
+    "Backtest",
+    "BacktestAction",
     "Cause",
     "Circumstances",
+    "Comparison",
     "CounterFacts",
     "DecidedIncident",
     "Decision",
@@ -80,6 +87,7 @@ __all__ = [
     "EffectMonitor",
     "EffectState",
     "Evidence",
+    "Explanation",
     "Facts",
     "Finding",
     "Healing",
@@ -124,6 +132,7 @@ __all__ = [
     "decide_again",
     "diagnose",
     "difference",
+    "explain",
     "judge_again",
     "judge_counters",
     "judge_log",
@@ -132,6 +141,7 @@ __all__ = [
     "parse_playbook",
     "pause_of",
     "reference_of",
+    "run_backtest",
     "shipped_playbooks",
     "unpack_look",
 ]

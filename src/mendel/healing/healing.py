@@ -45,16 +45,16 @@ class Healing(IncidentDecisions):
             Conflict: The playbook retrains, and there are too few labels; the message says how many.
         """
         about = self._facts_of(model, now)
-        if playbook not in self._playbooks:
+        if playbook not in self.playbooks:
             raise InvalidValue(
-                f"The playbook {playbook!r} does not exist.", remedy=f"Choose one of {', '.join(self._playbooks)}."
+                f"The playbook {playbook!r} does not exist.", remedy=f"Choose one of {', '.join(self.playbooks)}."
             )
         if about.production is None:
             raise InvalidValue(
                 f"The model {model} has no version in production.", remedy="Promote a version with: mendel promote"
             )
         ref = about.production
-        if self._playbooks[playbook].autonomy == "retrain":
+        if self.playbooks[playbook].autonomy == "retrain":
             supply = self._training.supply(model, about.document, now)
             if isinstance(missing := may_start(supply), Waiting):
                 remedy = "Import labels for predictions made since the last training, then start the playbook again."

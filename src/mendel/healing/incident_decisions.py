@@ -71,7 +71,7 @@ class IncidentDecisions:
     ) -> None:
         self._unit = unit
         self._registry = registry
-        self._playbooks = playbooks
+        self.playbooks = playbooks
         self._training = training
         self._journal = Journal(new_id)
         self.looks = LookBook(unit, registry, new_id)
@@ -249,7 +249,7 @@ class IncidentDecisions:
         remedy = about.policy.remedy(incident.cause)
         return Facts(
             policy_hash=about.document.hash,
-            playbook=None if remedy is None else self._playbooks.get(remedy),
+            playbook=None if remedy is None else self.playbooks.get(remedy),
             pause=pause_of(store, incident.ref.model),
             runs=runs,
             tried=store.runs(incident.ref.model, incident=incident.id),
@@ -267,7 +267,7 @@ class IncidentDecisions:
             incident=incident,
             ref=ref,
             playbook=playbook,
-            document=self._playbooks[playbook],
+            document=self.playbooks[playbook],
             policy=about.section,
             policy_hash=about.document.hash,
             state=RunState.PROPOSED,

@@ -105,6 +105,15 @@ class LookBook:
                 return
             last = page[-1].id
 
+    def last(self, model: ModelName, kind: LookKind, *, by: datetime) -> Look | None:
+        """Give the last check of this kind that began by *by*; None without one."""
+        return self._unit.read(lambda tx: tx.store(HealingStore).last_look(model, kind, by=by))
+
+    def checks_at(self, model: ModelName, at: datetime) -> tuple[Look, ...]:
+        """Give the last check of the counters and the last study of the prediction log that began by *at*."""
+        found = (self.last(model, kind, by=at) for kind in (LookKind.COUNTERS, LookKind.LOG))
+        return tuple(look for look in found if look is not None)
+
     def prune(self, before: datetime) -> int:
         """Delete the looks that ended before *before*; gives their number."""
         return self._unit.write(lambda tx: tx.store(HealingStore).prune_looks(before))

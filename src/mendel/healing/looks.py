@@ -322,7 +322,7 @@ def _alike(one: object, other: object, within: Tolerance) -> bool:
     match one, other:
         case Mapping(), Mapping():
             return one.keys() == other.keys() and all(_alike_at(key, one[key], other[key], within) for key in one)
-        case list(), list():
+        case list() | tuple(), list() | tuple():
             return len(one) == len(other) and all(
                 _alike(first, second, within) for first, second in zip(one, other, strict=True)
             )

@@ -89,8 +89,10 @@ class HealingStore(Protocol):
     def extend_look(self, look_id: str, until: datetime) -> None:
         """Set the time until which a look holds; no error if the look was deleted."""
 
-    def last_look(self, model: ModelName, kind: LookKind, *, incident: str | None = None) -> Look | None:
-        """Give the look of this kind (about *incident*) that was added last; None if there is none."""
+    def last_look(
+        self, model: ModelName, kind: LookKind, *, incident: str | None = None, by: datetime | None = None
+    ) -> Look | None:
+        """Give the look of this kind (about *incident*) that was added last, and began by *by*; None without one."""
 
     def looks(
         self,

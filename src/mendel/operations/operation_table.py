@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mendel.operations import (
+    evidence,
     health,
     incidents,
     keys,
@@ -21,7 +22,7 @@ from mendel.operations import (
 )
 from mendel.operations.operation import Operation
 
-_TOPICS = (health, models, lifecycle, policies, performance, incidents, runs, labels, ledger, keys, servers)
+_TOPICS = (health, models, lifecycle, policies, performance, incidents, evidence, runs, labels, ledger, keys, servers)
 
 OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
     {one.name: one for topic in _TOPICS for one in vars(topic).values() if isinstance(one, Operation)}

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         policy_window,
         serving_window,
     )
+    from mendel.registry.snapshot_history import MINUTE, StudyReadings
     from mendel.registry.snapshots import (
         FROM_COUNTERS,
         ServerState,
@@ -101,6 +102,7 @@ else:
 
 __all__ = [
     "FROM_COUNTERS",
+    "MINUTE",
     "MIRROR_ALIAS",
     "TRANSITIONS",
     "ApiKey",
@@ -151,6 +153,7 @@ __all__ = [
     "ServingWindow",
     "Snapshot",
     "StageChange",
+    "StudyReadings",
     "VersionFault",
     "VersionImage",
     "VersionRecord",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -23,6 +24,7 @@ from mendel.registry.serving_metrics import (
     rollback_check,
     serving_window,
 )
+from mendel.registry.snapshot_history import StudyReadings, merge_old_snapshots, minute_snapshots
 from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
 from mendel.registry.stage_transitions import deployment_of
 from mendel.registry.transactions import RegistryTransactions
@@ -146,6 +148,30 @@ class Performance:
             return rollback_check(snapshot.ref.model, _evidence(store, snapshot.ref.model, None, now), self.presence)
 
         return self._transactions.write(work)
+
+    def record_minute(self, minute: Window, studies: Mapping[VersionRef, StudyReadings]) -> tuple[Snapshot, ...]:
+        """
+        Store a snapshot of each version that served or shadowed requests in *minute*, from the servers' counters.
+
+        These snapshots follow from counters, and are merged with age; they therefore write no events.
+
+        Args:
+            studies: The last measurements of drift and quality, by version.
+        """
+        made = self._transactions.read(lambda store: tuple(minute_snapshots(store, minute, studies)))
+        now = self._clock()
+
+        def keep(tx: Transaction) -> None:
+            for snapshot in made:
+                tx.store(RegistryStore).put_snapshot(snapshot, recorded_at=now)
+
+        if made:
+            self._transactions.write(keep)
+        return made
+
+    def merge_old_snapshots(self, now: datetime) -> int:
+        """Merge some old minutes into hours, and hours into days; gives the number of replaced snapshots."""
+        return self._transactions.write(lambda tx: merge_old_snapshots(tx.store(RegistryStore), now))
 
     def check_rollback_triggers(
         self, model: ModelName, *, window: timedelta | None = None, now: datetime | None = None

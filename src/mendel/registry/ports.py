@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -179,6 +179,17 @@ class RegistryStore(Protocol):
         Give the snapshots whose window ends after *ended_after*, recorded at or after *recorded_from* (None for all),
         by end.
         """
+
+    def fine_snapshots(
+        self, source: str, *, shorter_than: timedelta, ended_by: datetime, limit: int
+    ) -> Sequence[Snapshot]:
+        """
+        Give the oldest snapshots of *source* with a shorter window than *shorter_than* that ended by *ended_by*, by
+        version and start.
+        """
+
+    def drop_snapshot(self, snapshot: Snapshot) -> None:
+        """Delete the snapshot with this version, window and source; no error if it does not exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from mendel.registry.health import HealthReport, health_of, metrics_of
 from mendel.registry.history import ProductionPeriod
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.rollback_triggers import RollbackCheck, judge, remedy_of, severity_of
-from mendel.registry.snapshots import FROM_COUNTERS, ServerState, Snapshot, snapshot_of, total
+from mendel.registry.snapshot_history import only_study
+from mendel.registry.snapshots import ServerState, Snapshot, snapshot_of, total
 from mendel.registry.version_records import VersionRecord
 from mendel.values import ModelName, VersionCounters, VersionRef, Window
 
@@ -93,8 +94,7 @@ def evidence_of(
     policy: PolicyDocument,
 ) -> ServingEvidence:
     """
-    Combine the measurements; if the counters show requests, they replace recorded snapshots that were made from
-    counters.
+    Combine the measurements; if the counters show requests, they replace what recorded snapshots have from counters.
 
     Args:
         counted: The growth of the version's counters in ``window.counters``.
@@ -102,7 +102,7 @@ def evidence_of(
     """
     live = snapshot_of(record.ref, window.counters, total(record.ref, counted))
     if live.num_requests:
-        recorded = (live, *(snapshot for snapshot in recorded if snapshot.source != FROM_COUNTERS))
+        recorded = (live, *only_study(recorded))
     return ServingEvidence(
         record=record,
         since=window.recorded_from,

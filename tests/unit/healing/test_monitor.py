@@ -15,8 +15,10 @@ from mendel.healing import (
     Cause,
     EffectState,
     IncidentStatus,
+    LogFacts,
     Monitor,
     SignalKind,
+    judge_log,
 )
 from mendel.predictions import (
     LabelRow,
@@ -29,7 +31,7 @@ from mendel.predictions import (
 )
 from mendel.predictions.lake_rows import block_rows, label_rows
 from mendel.predictions.ports import LABELS_TABLE, ProfileStore, predictions_table
-from mendel.values import ModelName, Severity, Table, VersionRef, Window, to_micros
+from mendel.values import ModelName, Severity, Table, VersionRef, Window, from_json, to_json, to_micros
 
 MODEL = ModelName("credit")
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -266,6 +268,18 @@ class TestStudy:
         assert incident.cause is Cause.REGRESSION
         house.play()
         assert house.registry.lifecycle.deployment(MODEL).production == 2
+
+    def test_stored_facts_are_judged_again(self, lakeside, monitor, house):
+        """The facts of a study give the same result after storage; a policy with wider bounds finds nothing in them."""
+        for shift in [0.0] * 12 + [2.0] * 12:
+            lakeside.minute(shift=shift, accuracy=0.6 if shift else 0.95)
+        seen = monitor.observe_log(MODEL, house.clock())
+        assert kinds(seen.found) == [SignalKind.DRIFT, SignalKind.QUALITY]
+        facts = from_json(to_json(seen.log), LogFacts)
+        assert to_json(judge_log(facts, seen.document, house.clock())) == to_json(seen.found)
+        wide = {**FAST["monitoring"], "quality_margin": 0.9, "effects": {"wasserstein": 9}}
+        wider = house.registry.policies.set(MODEL, {"monitoring": wide})
+        assert kinds(judge_log(facts, wider, house.clock())) == []
 
     def test_a_floor_of_the_policy(self, lakeside, monitor, house):
         """A quality floor holds whatever the baseline was."""

@@ -78,10 +78,12 @@ class MemoryHealingStore:
         if look_id in self._looks:
             self._looks[look_id] = replace(self._looks[look_id], until=until)
 
-    def last_look(self, model: ModelName, kind: LookKind, *, incident: str | None = None) -> Look | None:
+    def last_look(
+        self, model: ModelName, kind: LookKind, *, incident: str | None = None, by: datetime | None = None
+    ) -> Look | None:
         wanted = (model, kind, incident)
         found = (one for one in reversed(self._looks.values()) if (one.model, one.kind, one.incident) == wanted)
-        return next(found, None)
+        return next((one for one in found if by is None or one.at <= by), None)
 
     def looks(
         self,

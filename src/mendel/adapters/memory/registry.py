@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mendel.adapters.memory.tables import MemoryTables
 from mendel.errors import AlreadyExists, Conflict, GenerationConflict
@@ -225,6 +225,19 @@ class MemoryRegistryStore:
             if of == ref and window.end > ended_after and (recorded_from is None or recorded.at >= recorded_from)
         ]
         return tuple(sorted(found, key=lambda s: (s.window.end, s.window.start, s.source)))
+
+    def fine_snapshots(
+        self, source: str, *, shorter_than: timedelta, ended_by: datetime, limit: int
+    ) -> tuple[Snapshot, ...]:
+        found = [
+            recorded.snapshot
+            for (_, of, window), recorded in self._snapshots.items()
+            if of == source and window.length < shorter_than and window.end <= ended_by
+        ]
+        return tuple(sorted(found, key=lambda s: (s.ref.model, s.ref.number, s.window.start))[:limit])
+
+    def drop_snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshots.pop((snapshot.ref, snapshot.source, snapshot.window), None)
 
     def _refuse_second_production(self, record: VersionRecord) -> None:
         if record.stage is Stage.PRODUCTION:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -189,13 +190,17 @@ class SqlHealingStore:
     def extend_look(self, look_id: str, until: datetime) -> None:
         self._connection.execute(update(looks).where(looks.c.id == look_id).values(until=to_micros(until)))
 
-    def last_look(self, model: ModelName, kind: LookKind, *, incident: str | None = None) -> Look | None:
+    def last_look(
+        self, model: ModelName, kind: LookKind, *, incident: str | None = None, by: datetime | None = None
+    ) -> Look | None:
         query = (
             select(looks.c.body, looks.c.until)
             .where(looks.c.model == str(model), looks.c.kind == kind.value, looks.c.incident == (incident or ""))
             .order_by(looks.c.position.desc())
             .limit(1)
         )
+        if by is not None:
+            query = query.where(looks.c.at <= to_micros(by))
         return next(self._read_looks(query), None)
 
     def looks(
@@ -220,7 +225,8 @@ class SqlHealingStore:
     def look_volumes(self, model: ModelName | None = None) -> tuple[LookVolume, ...]:
         day = (looks.c.at - looks.c.at % _DAY).label("day")
         size = func.sum(func.length(looks.c.body))
-        query = select(looks.c.model, day, func.count(), size).group_by(looks.c.model, day).order_by(looks.c.model, day)
+        columns: tuple[ColumnElement[Any], ...] = (looks.c.model, day, func.count(), size)
+        query = select(*columns).group_by(looks.c.model, day).order_by(looks.c.model, day)
         if model is not None:
             query = query.where(looks.c.model == str(model))
         return tuple(

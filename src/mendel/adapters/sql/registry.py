@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -269,14 +269,7 @@ class SqlRegistryStore:
         self._connection.execute(delete(counters).where(counters.c.at <= limit, ~is_base))
 
     def put_snapshot(self, snapshot: Snapshot, *, recorded_at: datetime) -> None:
-        key = {
-            "model": snapshot.ref.model,
-            "version": snapshot.ref.number,
-            "source": snapshot.source,
-            "start_at": to_micros(snapshot.window.start),
-            "end_at": to_micros(snapshot.window.end),
-        }
-        self._put(snapshots, key, {"recorded_at": to_micros(recorded_at), "body": _text(snapshot)})
+        self._put(snapshots, _snapshot_key(snapshot), {"recorded_at": to_micros(recorded_at), "body": _text(snapshot)})
 
     def snapshots(
         self, ref: VersionRef, *, ended_after: datetime, recorded_from: datetime | None = None
@@ -290,6 +283,23 @@ class SqlRegistryStore:
         if recorded_from is not None:
             query = query.where(snapshots.c.recorded_at >= to_micros(recorded_from))
         return tuple(from_json(body, Snapshot) for body in self._connection.execute(query).scalars())
+
+    def fine_snapshots(
+        self, source: str, *, shorter_than: timedelta, ended_by: datetime, limit: int
+    ) -> tuple[Snapshot, ...]:
+        table, longest = snapshots.c, shorter_than // timedelta(microseconds=1)
+        query = (
+            select(table.body)
+            .where(table.source == source, table.end_at <= to_micros(ended_by))
+            .where(table.end_at - table.start_at < longest)
+            .order_by(table.model, table.version, table.start_at)
+            .limit(limit)
+        )
+        return tuple(from_json(body, Snapshot) for body in self._connection.execute(query).scalars())
+
+    def drop_snapshot(self, snapshot: Snapshot) -> None:
+        where = (snapshots.c[name] == value for name, value in _snapshot_key(snapshot).items())
+        self._connection.execute(delete(snapshots).where(*where))
 
     def _one(self, kind: type[T], table: Table, where: ColumnElement[bool]) -> T | None:
         body = self._connection.execute(select(table.c.body).where(where).limit(1)).scalar()
@@ -361,6 +371,16 @@ def _tenure(row: Row[Any]) -> ProductionPeriod:
         start_event=row.start_event,
         end_event=row.end_event,
     )
+
+
+def _snapshot_key(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "model": snapshot.ref.model,
+        "version": snapshot.ref.number,
+        "source": snapshot.source,
+        "start_at": to_micros(snapshot.window.start),
+        "end_at": to_micros(snapshot.window.end),
+    }
 
 
 def _text(noun: object) -> str:

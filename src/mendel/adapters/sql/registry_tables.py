@@ -142,4 +142,5 @@ snapshots = Table(
     Column("body", Text, nullable=False),
     ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.number"]),
     Index("snapshots_end", "model", "version", "end_at"),
+    Index("snapshots_age", "source", "end_at"),
 )

@@ -103,10 +103,11 @@ SECTIONS = (
             Verb("monitor", "watch:monitor"),
             Noun(
                 "incidents",
-                "List, show, acknowledge and resolve incidents.",
+                "List, show, explain, acknowledge and resolve incidents.",
                 (
                     Verb("list", "watch:list_incidents"),
                     Verb("show", "watch:show_incident"),
+                    Verb("explain", "evidence:explain_incident"),
                     Verb("acknowledge", "watch:acknowledge_incident"),
                     Verb("resolve", "watch:resolve_incident"),
                 ),
@@ -136,8 +137,13 @@ SECTIONS = (
             ),
             Noun(
                 "healing",
-                "Pause and resume automatic repairs.",
-                (Verb("pause", "repair:pause_healing"), Verb("resume", "repair:resume_healing")),
+                "Pause and resume automatic repairs, and decide again what was recorded.",
+                (
+                    Verb("pause", "repair:pause_healing"),
+                    Verb("resume", "repair:resume_healing"),
+                    Verb("backtest", "evidence:backtest"),
+                    Verb("looks", "evidence:list_looks"),
+                ),
             ),
         ),
     ),

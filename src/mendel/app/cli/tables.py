@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mendel.app.images.image_list import Kept
     from mendel.app.settings import Origin
     from mendel.durable import LedgerEntry
-    from mendel.healing import Incident, PlaybookRun
+    from mendel.healing import Incident, LookVolume, PlaybookRun
     from mendel.projects import StatusRow
     from mendel.registry import KeyDescription, ProductionPeriod, VersionRecord
     from mendel.views import ModelRow
@@ -100,6 +100,10 @@ def _version(record: VersionRecord) -> Sequence[object]:
 def _tenure(tenure: ProductionPeriod) -> Sequence[object]:
     until = _time(tenure.end) if tenure.end else "now"
     return (tenure.version, _time(tenure.start), until, tenure.actor, tenure.reason)
+
+
+def _looks(found: LookVolume) -> Sequence[object]:
+    return found.model, found.day.isoformat(), found.looks, found.size_bytes
 
 
 def _incident(found: Incident) -> Sequence[object]:
@@ -198,6 +202,12 @@ INCIDENTS = Table(
     columns=("Incident", "Version", "Cause", "Severity", "Status", "Opened", "Title"),
     row=_incident,
     empty="No incident was ever opened.",
+)
+LOOKS = Table(
+    title="Looks",
+    columns=("Model", "Day", "Looks", "Bytes"),
+    row=_looks,
+    empty="No look was stored yet.",
 )
 RUNS = Table(
     title="Runs",

@@ -20,6 +20,7 @@ from mendel.adapters.processes.process_logs import LogStyle, log_crashes, write_
 from mendel.app.clock import steady_time, utc_now
 from mendel.app.directory import DataDirectory, HubAddress
 from mendel.app.hub.background_jobs import BackgroundJob, BackgroundJobs
+from mendel.app.hub.minute_snapshots import MinuteSnapshots
 from mendel.app.settings import HubSettings, Settings
 from mendel.app.wiring import LiveRooms, open_live_rooms
 from mendel.durable import ChangeWatch, Leases, OutboxRelay, Transaction, UnitOfWork
@@ -37,6 +38,8 @@ _RELAY_EVERY = timedelta(milliseconds=100)
 _LONGEST_REST = timedelta(seconds=3)
 """The longest time without a look at the outbox or at the models while this hub commits nothing."""
 _CLEANUP_EVERY = timedelta(minutes=1)
+_SNAPSHOTS_EVERY = timedelta(seconds=20)
+_MERGE_EVERY = timedelta(hours=1)
 _IDLE_S: Final = 75
 """
 How long an idle connection stays open, in seconds: longer than clients keep one. A connection that the hub closes while
@@ -120,6 +123,7 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
     """Give the background jobs of a hub."""
     rooms, stores = live.rooms, live.rooms.stores
     relay = OutboxRelay(rooms.unit, live.workflows)
+    snapshots = MinuteSnapshots(rooms.registry, rooms.healing.looks, utc_now)
 
     def if_changed(act: Callable[[], object]) -> Callable[[], None]:
         watch = ChangeWatch(rooms.unit, steady_time, _LONGEST_REST)
@@ -139,6 +143,8 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
         BackgroundJob(name="clock", every=_TICK_EVERY, act=rooms.watch.tick),
         BackgroundJob(name="check-counters", every=settings.look_every, act=each(rooms.checks.check_counters_when_due)),
         BackgroundJob(name="check-log", every=settings.look_every, act=each(rooms.checks.check_log_when_due)),
+        BackgroundJob(name="snapshots", every=_SNAPSHOTS_EVERY, act=snapshots.make),
+        BackgroundJob(name="merge-snapshots", every=_MERGE_EVERY, act=snapshots.merge_old),
         BackgroundJob(name="ship", every=settings.ship_every, act=lambda: live.shipper.ship(utc_now())),
         BackgroundJob(
             name="anchor", every=settings.anchor_every, act=lambda: stores.anchors.sign(rooms.unit, utc_now())
@@ -155,6 +161,7 @@ def _clean_up(live: LiveRooms, settings: HubSettings) -> None:
     registry.versions.sweep_pending()
     live.rooms.healing.settle(live.workflows, now)
     registry.performance.prune_reports(now - settings.keep_reports)
+    live.rooms.healing.looks.prune(now - settings.keep_looks)
     for model in registry.versions.models():
         registry.lifecycle.release_kept(model, now)
 

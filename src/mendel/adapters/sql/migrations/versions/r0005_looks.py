@@ -1,4 +1,4 @@
-"""Add the table of looks: evaluations of models with their inputs."""
+"""Add the table of looks, which are evaluations of models with their inputs, and find old snapshots by an index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table; earlier decisions have no looks."""
+    """Create the table and the index; earlier decisions have no looks."""
     op.create_table(
         "looks",
         sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -29,6 +29,7 @@ def upgrade() -> None:
     op.create_index("ix_looks_incident", "looks", ["incident"])
     op.create_index("ix_looks_until", "looks", ["until"])
     op.create_index("looks_of_model", "looks", ["model", "kind", "incident", "position"])
+    op.create_index("snapshots_age", "snapshots", ["source", "end_at"])
 
 
 def downgrade() -> None:
