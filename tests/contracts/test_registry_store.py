@@ -359,6 +359,32 @@ class TestRecords:
         )
         assert [s.window.end for s in rows.snapshots(ref, ended_after=at(0), recorded_from=at(30))] == [at(15), at(20)]
 
+    def test_fine_snapshots_are_found_by_age_and_length(self, rows):
+        """Old and short snapshots of one source are given by version and start; one is deleted by its whole key."""
+        for number in (2, 1):
+            rows.add_version(version(number))
+
+        def measured(number, start, end, source="counters"):
+            return Snapshot(ref=VersionRef(CREDIT, number), window=Window(at(start), at(end)), source=source)
+
+        for one in (
+            measured(2, 0, 1),
+            measured(1, 1, 2),
+            measured(1, 0, 1),
+            measured(1, 0, 60),
+            measured(1, 9, 10),
+            measured(1, 0, 1, "push"),
+        ):
+            rows.put_snapshot(one, recorded_at=at(60))
+        asked = {"shorter_than": timedelta(minutes=60), "ended_by": at(5)}
+        found = rows.fine_snapshots("counters", **asked, limit=9)
+        assert found == (measured(1, 0, 1), measured(1, 1, 2), measured(2, 0, 1))
+        assert rows.fine_snapshots("counters", **asked, limit=2) == found[:2]
+        rows.drop_snapshot(measured(1, 0, 1))
+        rows.drop_snapshot(measured(1, 0, 1))
+        assert rows.fine_snapshots("counters", **asked, limit=9) == found[1:]
+        assert rows.snapshots(VersionRef(CREDIT, 1), ended_after=at(0))[0] == measured(1, 0, 1, "push")
+
 
 class TestReports:
     REF = VersionRef(CREDIT, 1)

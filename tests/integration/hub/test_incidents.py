@@ -10,6 +10,8 @@ from mendel.errors import (
     AlreadyExists,
     Conflict,
     HealingPaused,
+    IncidentNotFound,
+    InvalidPolicy,
     InvalidValue,
     ModelNotFound,
     VersionNotFound,
@@ -172,6 +174,24 @@ class TestIncidents:
         assert first.reasons
         details = client.incident_details(incident.id)
         assert (details.incident.id, details.decisions) == (incident.id, client.decisions(incident.id))
+
+    def test_its_decisions_are_explained_and_taken_again(self, hub, client, model, incident):
+        """An explanation compares the measured errors with the bound; a backtest reproduces what is stored."""
+        (told,) = client.explain_incident(incident.id)
+        (errors,) = [one for one in told.readings if one.name.startswith("error_rate")]
+        assert (errors.value, errors.bound, errors.holds) == ("0.25 (n=400)", "0.05", True)
+        assert [guard.name for guard in told.guards if not guard.holds] == ["autonomy.rollback"]
+        assert sum(day.looks for day in client.looks(model)) > 1
+        found = client.backtest(model)
+        assert found.looks == found.equal > 1
+        (would,) = client.backtest(model, policy={}, playbooks={}).simulated
+        assert (would.playbook, would.otherwise) == ("model_rollback", "not recorded")
+        with pytest.raises(InvalidPolicy, match="unknown"):
+            client.backtest(model, policy={"rollbacks": {}})
+        with pytest.raises(InvalidPolicy, match=r"mine\.yaml:1"):
+            client.backtest(model, playbooks={"mine.yaml": "stepz: []"})
+        with pytest.raises(IncidentNotFound):
+            client.explain_incident("INC-1999-1")
 
     def test_an_outlook_says_what_was_looked_at(self, hub, client, model):
         """With nothing to do, it says so and why."""

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
-    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -224,22 +223,27 @@ class SqlHealingStore:
 
     def look_volumes(self, model: ModelName | None = None) -> tuple[LookVolume, ...]:
         day = (looks.c.at - looks.c.at % _DAY).label("day")
-        size = func.sum(func.length(looks.c.body))
-        columns: tuple[ColumnElement[Any], ...] = (looks.c.model, day, func.count(), size)
-        query = select(*columns).group_by(looks.c.model, day).order_by(looks.c.model, day)
+        size = func.sum(func.length(looks.c.body)).label("bytes")
+        query = (
+            select(looks.c.model, day, func.count().label("looks"), size)
+            .group_by(looks.c.model, day)
+            .order_by(looks.c.model, day)
+        )
         if model is not None:
             query = query.where(looks.c.model == str(model))
         return tuple(
-            LookVolume(model=ModelName(of), day=from_micros(at).date(), looks=count, size_bytes=int(size_bytes))
-            for of, at, count, size_bytes in self._connection.execute(query)
+            LookVolume(
+                model=ModelName(row.model), day=from_micros(row.day).date(), looks=row.looks, size_bytes=int(row.bytes)
+            )
+            for row in self._connection.execute(query)
         )
 
     def prune_looks(self, before: datetime) -> int:
         return self._connection.execute(delete(looks).where(looks.c.until < to_micros(before))).rowcount
 
     def _read_looks(self, query: Select[tuple[bytes, int]]) -> Iterator[Look]:
-        for body, until in self._connection.execute(query):
-            yield replace(unpack_look(body), until=from_micros(until))
+        for row in self._connection.execute(query):
+            yield replace(unpack_look(row.body), until=from_micros(row.until))
 
     def put_run(self, run: PlaybookRun) -> None:
         if run.state is RunState.RUNNING:

@@ -137,7 +137,7 @@ SECTIONS = (
             ),
             Noun(
                 "healing",
-                "Pause and resume automatic repairs, and decide again what was recorded.",
+                "Pause, resume and backtest automatic repairs.",
                 (
                     Verb("pause", "repair:pause_healing"),
                     Verb("resume", "repair:resume_healing"),
