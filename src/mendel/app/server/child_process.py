@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import gc
+import os
+import resource
 import signal
 import sys
 import time
@@ -39,6 +42,27 @@ def collect_rarely() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
 
 
+_DESCRIPTORS: Final = 8192
+
+
+def widen_descriptor_table() -> None:
+    """
+    Make the kernel's table of this process's descriptors as large as many connections need; call it before threads run.
+
+    Linux doubles the table whenever it is full. In a process with threads the call that needs the new descriptor, here
+    the event loop's accept, then waits for all cores to notice: 5 to 50 ms each time, while nobody is answered.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = _DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, _DESCRIPTORS)
+    some = os.open(os.devnull, os.O_RDONLY)
+    try:
+        os.close(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, highest - 1))
+    except OSError:
+        pass  # the highest descriptor is in use, so the table is large enough
+    finally:
+        os.close(some)
+
+
 def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
     """
     Run *live* with the channel to the parent process that the command line names, and give the exit code.
@@ -50,6 +74,7 @@ def run_child(live: Callable[[Channel], Awaitable[None]]) -> int:
     parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args()
     die_with_parent(given.parent)
+    widen_descriptor_table()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_log(LogStyle())
