@@ -73,6 +73,9 @@ MEANINGS = {
         "With `explicit`, clients with the scope `deploy` may load and unload models at every door; with `off`, such "
         "calls end with an error."
     ),
+    "hub.anchor_copies": (
+        "The directories that get a copy of each checkpoint of the ledger, for example on the disk of another machine."
+    ),
     "hub.project_roots": (
         "The directories and URLs below which a registration with an API key may name a project's repository, for "
         "example `/srv/git` and `https://github.com/acme`; the user of the data directory may name every repository."

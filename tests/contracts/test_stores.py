@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from mendel.adapters.memory import MemoryUnitOfWork, MemoryWorkflows, all_stores
-from mendel.adapters.memory.anchors import MemoryAnchors
+from mendel.adapters.memory.anchors import MemoryAnchors, MemorySigningKeys
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
 from mendel.app.directory import DataDirectory
 from mendel.app.stores import STORE_SETS, Stores
-from mendel.durable import Event, Ledger, Outbox, WorkflowCall, WorkflowState, check_anchor
+from mendel.durable import Event, Ledger, Notary, Outbox, StoredAnchor, WorkflowCall, WorkflowState
 from mendel.healing import HealingStore
 from mendel.predictions import LabelRow, ProfileStore, Spool, sealed_segments
 from mendel.registry import PolicyDocument, Publication, RegistryStore
@@ -45,6 +45,7 @@ class MemorySet:
                 segments=MemoryInbox(),
                 lake=MemoryLake(),
                 anchors=MemoryAnchors(),
+                signing_keys=MemorySigningKeys(),
                 workflows=self._workflows,
                 warm_up=lambda: None,
             )
@@ -96,13 +97,17 @@ def write_everywhere(stores, root):
         }
     )
     stores.lake.append(TABLE, rows, marks={"s1": 1}, seen={})
-    anchor = stores.anchors.sign(stores.state, NOW)
+    anchor = notary_of(stores).checkpoint(NOW)
     workflows = stores.workflows("hub", "1")
     workflows.register("mend", lambda run, payload: run.step("double", lambda: {"n": payload["n"] * 2}))
     with workflows.open() as running:
         running.start(MENDED)
         assert running.wait("w1", timeout=SOON).state is WorkflowState.DONE
     return {"published": published, "segment": segment, "anchor": anchor}
+
+
+def notary_of(stores):
+    return Notary(stores.state, stores.signing_keys, [stores.anchors], lambda: "e2")
 
 
 def test_the_state_is_there(written):
@@ -117,7 +122,7 @@ def test_the_state_is_there(written):
             tx.store(Views).fleet(NOW).total_models,
         )
 
-    assert written.stores.state.read(read) == ([{"bake": "1h"}], ["e1"], (MENDED,), (), 0)
+    assert written.stores.state.read(read) == ([{"bake": "1h"}], ["e1", "e2"], (MENDED,), (), 0)
     assert written.stores.state.write(lambda tx: tx.store(HealingStore).next_number("INC-2026")) == 2
 
 
@@ -143,11 +148,11 @@ def test_the_lake_is_there(written):
 
 
 def test_the_anchors_are_there(written):
-    """The signed head is found, is trusted, and holds against its entry."""
-    assert written.stores.anchors.all() == (written.anchor,)
-    (entry,) = written.stores.state.read(lambda tx: tx.store(Ledger).entries())
-    check_anchor(written.anchor, entry, trusted=written.stores.anchors.trusted())
-    assert written.stores.anchors.sign(written.stores.state, NOW) is None
+    """The checkpoint is found, its key is trusted, and it is signed once."""
+    kept = StoredAnchor(name=written.anchor.name, content=written.anchor.note.encode())
+    assert written.stores.anchors.all() == (kept,)
+    assert written.anchor.signature_fault(notary_of(written.stores).trusted()) is None
+    assert notary_of(written.stores).checkpoint(NOW + SOON) == written.anchor
 
 
 def test_the_workflows_are_there(written):

@@ -34,6 +34,6 @@ def emptied_postgres(url: str) -> Engine:
     with engine.begin() as connection:
         written = set(inspect(connection).get_table_names()) - {"alembic_version", "meta", "ledger_head"}
         connection.execute(text(f"TRUNCATE {', '.join(sorted(written))} RESTART IDENTITY"))
-        connection.execute(text("UPDATE ledger_head SET sequence = 0, hash = repeat('0', 64)"))
+        connection.execute(text("UPDATE ledger_head SET sequence = 0, hash = repeat('0', 64), peaks = ''"))
         connection.execute(text("DELETE FROM meta WHERE key <> 'schema_version'"))
     return engine

@@ -46,7 +46,8 @@ class HubSettings:
         url: The URL at which clients and servers reach the hub; empty means ``http://<host>:<port>``.
         look_every: The interval between checks of the servers' counters.
         ship_every: The interval between writes of received segments to the lake.
-        anchor_every: The interval between signatures of the ledger's last entry.
+        anchor_every: The interval between checkpoints of the ledger, besides those after promotions and rollbacks.
+        anchor_copies: The directories that get a copy of each checkpoint, for example on a disk of another machine.
         keep_reports: The time for which reports of servers are kept.
         keep_looks: The time for which looks (evaluations of models with their inputs) are kept.
         project_roots: The directories and URLs below which a registration with an API key may name a repository.
@@ -58,6 +59,7 @@ class HubSettings:
     look_every: timedelta = timedelta(seconds=1)
     ship_every: timedelta = timedelta(seconds=30)
     anchor_every: timedelta = timedelta(hours=1)
+    anchor_copies: tuple[str, ...] = ()
     keep_reports: timedelta = timedelta(days=2)
     keep_looks: timedelta = timedelta(days=400)
     project_roots: tuple[str, ...] = ()
@@ -312,6 +314,7 @@ def _paired(text: str) -> dict[str, str]:
 _FROM_TEXT: dict[str, Callable[[str], object]] = {
     **{f"serving.{door.ports.key}": _listed for door in DOORS if door.ports.several},
     "serving.model_roots": _listed,
+    "hub.anchor_copies": _listed,
     "hub.project_roots": _listed,
     "spool.features": _paired,
 }

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from mendel.adapters.arrow.delta_lake import DeltaLake
-from mendel.adapters.files import FileAnchors, FileInbox
+from mendel.adapters.files import FileAnchors, FileInbox, FileSigningKeys
 from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema, translated
 from mendel.app.clock import utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.environment import cache_directory, system_environment
-from mendel.durable import Anchors, UnitOfWork, Workflows
+from mendel.durable import Anchors, SigningKeys, UnitOfWork, Workflows
 from mendel.predictions import Lake, SegmentInbox
 from mendel.registry import ArtifactStore
 
@@ -37,6 +37,7 @@ class Stores:
         segments: The received segments of the prediction log that are not in the lake yet.
         lake: The tables of predictions and labels.
         anchors: The signed anchors of the ledger.
+        signing_keys: The private keys that sign the anchors.
         workflows: Makes the durable workflows, not yet open, from an executor id and a version of the workflows' code.
         warm_up: Initialises slow stores now, so that their first use is fast; cheap when they are initialised.
     """
@@ -46,6 +47,7 @@ class Stores:
     segments: SegmentInbox
     lake: Lake
     anchors: Anchors
+    signing_keys: SigningKeys
     workflows: Callable[[str, str], Workflows]
     warm_up: Callable[[], None]
 
@@ -70,7 +72,8 @@ def open_embedded(data: DataDirectory) -> Iterator[Stores]:
             artifacts=artifacts,
             segments=FileInbox(data.segments),
             lake=DeltaLake(data.lake),
-            anchors=FileAnchors(data.artifacts / "anchors", data.signing_key),
+            anchors=FileAnchors(data.artifacts / "anchors"),
+            signing_keys=FileSigningKeys(data.signing_key),
             workflows=partial(_dbos_workflows, data),
             warm_up=artifacts.open,
         )

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mendel.adapters.arrow import read_table, write_table
+from mendel.adapters.files import FileAnchors
 from mendel.app.clock import steady_time, utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.hub.background_jobs import BackgroundJobs
@@ -21,7 +22,7 @@ from mendel.app.hub.summaries import Summaries
 from mendel.app.project.job_runner import subprocess_runner
 from mendel.app.settings import Settings
 from mendel.app.stores import STORE_SETS, Stores
-from mendel.durable import Lease, UnitOfWork, Workflows
+from mendel.durable import Anchors, Lease, Notary, UnitOfWork, Workflows
 from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
 from mendel.operations import HubParts
 from mendel.predictions import (
@@ -63,6 +64,7 @@ class Rooms:
     data: DataDirectory
     stores: Stores
     unit: UnitOfWork
+    notary: Notary
     registry: Registry
     parity: ParityChecks
     gates: HoldoutGates
@@ -102,7 +104,7 @@ class Rooms:
             inbox=self.stores.segments,
             intake=self.intake,
             unit=self.unit,
-            anchors=self.stores.anchors,
+            notary=self.notary,
             clock=utc_now,
             scratch=scratch,
             observe=self.checks.check_all,
@@ -238,6 +240,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Sett
         data=data,
         stores=stores,
         unit=unit,
+        notary=Notary(unit, stores.signing_keys, _anchor_stores(stores, settings), new_id),
         registry=registry,
         parity=ParityChecks(registry, runner),
         gates=HoldoutGates(registry, runner, ParquetTables(), utc_now),
@@ -251,6 +254,11 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Sett
         intake=intake,
         project_roots=settings.hub.project_roots,
     )
+
+
+def _anchor_stores(stores: Stores, settings: Settings) -> tuple[Anchors, ...]:
+    """Give the installation's own store of anchors, and the directories elsewhere that get copies."""
+    return (stores.anchors, *(FileAnchors(Path(each).expanduser()) for each in settings.hub.anchor_copies))
 
 
 def _ensure_key(data: DataDirectory, registry: Registry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import IO, Any, Self, TypeVar, cast
 import httpx
 
 from mendel.client.model_registration import ModelRegistering
+from mendel.durable import Checkpoint, ConsistencyProof, Finding, LedgerKey, LedgerState, Receipt
 from mendel.errors import HubUnavailable, InvalidValue, MendelError
 from mendel.healing import Backtest, DecisionRecord, Explanation, Incident, LookResult, LookVolume, PlaybookRun
 from mendel.operations import (
@@ -31,6 +33,7 @@ from mendel.operations import (
 )
 from mendel.operations.binding import url_of, write_request
 from mendel.operations.ledger import LedgerPage, LedgerProof
+from mendel.operations.lifecycle import Promotion
 from mendel.operations.operation import JSON_TYPE
 from mendel.operations.problems import MEDIA_TYPE, from_problem
 from mendel.operations.requests import Nothing, OfModel, OneModel, OneVersion
@@ -61,6 +64,7 @@ from mendel.views import FleetView, IncidentView, ModelView
 Q = TypeVar("Q")
 R = TypeVar("R")
 _LABELS_AT_ONCE = 5_000
+_SIZES_AT_ONCE = 500
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _LONG_S = 600.0
 """The timeout of an upload or a download, in seconds."""
@@ -267,7 +271,7 @@ class Client(ModelRegistering):
 
     def promote(
         self, ref: str | VersionRef, *, reason: str = "", override: str | None = None, generation: int | None = None
-    ) -> Deployment:
+    ) -> Promotion:
         """
         Put a version into production.
 
@@ -277,6 +281,9 @@ class Client(ModelRegistering):
                 passing report.
             generation: The expected generation of the deployment; if the deployment was changed since, the method
                 raises ``GenerationConflict``. None skips the check.
+
+        Returns:
+            The new deployment, with the receipt of the promotion's entry in the ledger.
         """
         one = _version(ref)
         request = lifecycle.Promote(
@@ -483,14 +490,67 @@ class Client(ModelRegistering):
         """List the entries of the ledger after the sequence number *after*, oldest first; None means all subjects."""
         return self._call(ledger.events, ledger.Events(after=after, limit=limit, subject=subject))
 
-    def verify_ledger(self) -> LedgerProof:
+    def verify_ledger(
+        self, *, sizes: Sequence[int] = (), progress: Callable[[LedgerProof], object] = lambda _: None
+    ) -> LedgerProof:
         """
-        Verify the hash chain of the whole ledger and every signed anchor.
+        Verify the hash chain of the whole ledger, its tree, its head row and every signed anchor.
+
+        Args:
+            sizes: Also give the states of the ledger when it had these numbers of entries.
+            progress: Receives the result so far after each piece of the ledger.
+
+        Returns:
+            The result; its ``findings`` name each fault, and are empty if the ledger holds.
+        """
+        due = sorted(set(sizes))
+        findings: list[Finding] = []
+        states: list[LedgerState] = []
+        proof = LedgerProof(first=1, last=0, head_hash="", anchored=0, anchors=0, next="")
+        anchors = 0
+        while proof.next is not None:
+            near = [size for size in due if proof.last < size <= proof.last + ledger.PIECE][:_SIZES_AT_ONCE]
+            limit = near[-1] - proof.last if len(near) == _SIZES_AT_ONCE else ledger.PIECE
+            request = ledger.VerifyLedger(cursor=proof.next or None, limit=limit, sizes=tuple(near))
+            proof = self._call(ledger.verify_ledger, request, timeout=_LONG_S)
+            findings += proof.findings
+            states += proof.states
+            anchors += proof.anchors
+            progress(proof)
+        return replace(proof, anchors=anchors, findings=tuple(findings), states=tuple(states))
+
+    def checkpoint(self) -> Checkpoint:
+        """Sign the ledger as it is now, and store the checkpoint as an anchor outside the database."""
+        return self._call(ledger.checkpoint, Nothing())
+
+    def receipt(self, entry: int | str) -> Receipt:
+        """
+        Get the proof that the ledger contains an entry, which anyone can check without Mendel.
+
+        Args:
+            entry: The number of the entry, or the id of its event.
 
         Raises:
-            LedgerBroken: The ledger was altered; the error names the first wrong entry.
+            NotFound: The ledger has no such entry, or no checkpoint covers the entry yet.
         """
-        return self._call(ledger.verify_ledger, Nothing())
+        return self._call(ledger.receipt, ledger.OneReceipt(entry=str(entry)))
+
+    def consistency(self, old_size: int) -> ConsistencyProof:
+        """Get the proof that the ledger, as the newest checkpoint has it, still begins with *old_size* entries."""
+        return self._call(ledger.consistency, ledger.Consistency(old_size=old_size))
+
+    def ledger_keys(self) -> tuple[LedgerKey, ...]:
+        """List the public keys that sign or signed checkpoints, oldest first."""
+        return self._call(ledger.ledger_keys, Nothing())
+
+    def rotate_ledger_key(self, *, lost: bool = False) -> LedgerKey:
+        """
+        Sign checkpoints with a new key from now on; the checkpoints of the former key still verify.
+
+        Args:
+            lost: Whether the former private key is lost, so that it cannot sign for the new one.
+        """
+        return self._call(ledger.rotate_ledger_key, ledger.RotateLedgerKey(lost=lost))
 
     # -- who may --
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from mendel.values import to_json
 
@@ -49,11 +49,33 @@ class LedgerEntry:
     hash: str
 
 
+class SealedEntry(NamedTuple):
+    """An entry as the database stores it: ``event`` is the event in canonical JSON, not decoded."""
+
+    sequence: int
+    prev_hash: str
+    hash: str
+    event: bytes
+
+    @property
+    def text(self) -> bytes:
+        """The bytes whose SHA-256 is the entry's hash: previous hash, number and event, one line each."""
+        return sealed_text(self.prev_hash, self.sequence, self.event)
+
+
+def sealed_text(prev_hash: str, sequence: int, event: bytes) -> bytes:
+    """Give the bytes whose SHA-256 is the hash of an entry; *event* is canonical JSON."""
+    return b"%b\n%d\n%b" % (prev_hash.encode(), sequence, event)
+
+
 def entry_hash(prev_hash: str, sequence: int, event: Event) -> str:
     """SHA-256 (hex) over the previous hash, the sequence number and the event in canonical JSON."""
-    digest = hashlib.sha256(f"{prev_hash}\n{sequence}\n".encode())
-    digest.update(to_json(event))
-    return digest.hexdigest()
+    return hashlib.sha256(sealed_text(prev_hash, sequence, to_json(event))).hexdigest()
+
+
+def sealed(entry: LedgerEntry) -> SealedEntry:
+    """Encode the event of *entry*."""
+    return SealedEntry(entry.sequence, entry.prev_hash, entry.hash, to_json(entry.event))
 
 
 def next_entry(prev: LedgerEntry | None, event: Event) -> LedgerEntry:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
-from mendel.durable.events import Event, LedgerEntry
-from mendel.durable.ledger import Anchor
+from mendel.durable.checkpoints import Checkpoint
+from mendel.durable.events import Event, LedgerEntry, SealedEntry
+from mendel.durable.merkle import NodeKey, TreeNode
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -111,11 +112,28 @@ class UnitOfWork(Protocol):
         """Give a unit of work whose every write first checks, in the same transaction, that *lease* is not lost."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHead:
+    """
+    The ledger's own record of its newest entry, which appending reads and replaces.
+
+    Attributes:
+        peaks: The roots of the complete subtrees of the Merkle tree over all entries, largest first.
+        origin: The name of the ledger, given once when it was made.
+    """
+
+    sequence: int
+    hash: str
+    peaks: tuple[bytes, ...]
+    origin: str
+
+
 class Ledger(Protocol):
     """
     Read access to the ledger inside a transaction (``tx.store(Ledger)``).
 
-    Only :meth:`Transaction.append` writes to the ledger.
+    Only :meth:`Transaction.append` writes to the ledger. Beside the entries, the ledger has a Merkle tree (RFC 6962),
+    whose leaves are the hashes of the entries; a transaction that appends entries adds their nodes.
     """
 
     def head(self) -> LedgerEntry | None:
@@ -133,27 +151,122 @@ class Ledger(Protocol):
                 ``credit`` and ``credit@3``.
         """
 
+    def by_event(self, event_id: str) -> LedgerEntry | None:
+        """Give the entry of the event with an id; None if the ledger has none."""
+
+    def sealed(self, *, after: int, limit: int) -> tuple[SealedEntry, ...]:
+        """
+        Give entries as they are stored, with sequence numbers above *after*, in ascending order, at most *limit*.
+
+        An entry that was altered so that it cannot be read is given with other content, which its hash does not fit.
+        """
+
+    def recorded_head(self) -> LedgerHead:
+        """Give the record of the newest entry, also if it contradicts the entries."""
+
+    def nodes(self, keys: Iterable[NodeKey]) -> Mapping[NodeKey, bytes]:
+        """Give the hashes of stored nodes of the tree; keys without a node are left out."""
+
+    def nodes_between(self, after: int, upto: int) -> tuple[TreeNode, ...]:
+        """Give the nodes that became complete with the entries above *after* up to *upto*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedCheckpoint:
+    """A checkpoint that the database records; ``stored`` once every store of anchors has its note."""
+
+    checkpoint: Checkpoint
+    stored: bool
+
+
+class Checkpoints(Protocol):
+    """The record of the checkpoints that were signed (``tx.store(Checkpoints)``), by size."""
+
+    def all(self) -> tuple[RecordedCheckpoint, ...]:
+        """
+        Give every checkpoint, smallest first.
+
+        Raises:
+            Corrupt: A recorded note is not a checkpoint.
+        """
+
+    def newest(self) -> RecordedCheckpoint | None:
+        """Give the checkpoint with the largest size."""
+
+    def covering(self, sequence: int) -> RecordedCheckpoint | None:
+        """Give the smallest checkpoint whose size is *sequence* or more; None if no checkpoint is that new."""
+
+    def waiting(self) -> tuple[RecordedCheckpoint, ...]:
+        """Give the checkpoints that are not stored as anchors yet, smallest first."""
+
+    def add(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Record a checkpoint; if there is one of the same size, that one stays and is returned."""
+
+    def mark_stored(self, size: int) -> None:
+        """Note that every store of anchors has the checkpoint of *size*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnchor:
+    """An anchor as a store of anchors keeps it: a named text."""
+
+    name: str
+    content: bytes
+
 
 class Anchors(Protocol):
     """
-    Signed anchors of ledger entries, stored outside the database: they reveal altered and deleted entries.
+    A store of anchors outside the database, which reveals altered and deleted entries.
 
-    Safe to share between threads.
+    Safe to share between threads and processes.
     """
 
-    def all(self) -> tuple[Anchor, ...]:
+    @property
+    def where(self) -> str:
+        """The place of the anchors, for people."""
+
+    def all(self) -> tuple[StoredAnchor, ...]:
         """
-        Every anchor, oldest first.
+        Give every anchor, smallest first.
 
         Raises:
-            Corrupt: A stored anchor cannot be decoded.
+            StoreUnavailable: The anchors cannot be read.
         """
 
-    def trusted(self) -> tuple[str, ...]:
-        """Give the public keys (hex) whose signatures are trusted; empty before the first anchor."""
+    def newest(self) -> StoredAnchor | None:
+        """Give the anchor with the largest size; None without anchors."""
 
-    def sign(self, unit: UnitOfWork, now: datetime) -> Anchor | None:
-        """Sign the newest ledger entry and store the anchor; None if it has an anchor, or the ledger is empty."""
+    def put(self, anchor: StoredAnchor) -> None:
+        """
+        Store an anchor; storing it again changes nothing.
+
+        Raises:
+            Conflict: Another anchor has the same name; it stays.
+            StoreUnavailable: The anchor cannot be stored.
+        """
+
+
+class SigningKeys(Protocol):
+    """
+    The private Ed25519 keys of one installation: the one that signs, and during a rotation the next one.
+
+    Safe to share between threads and processes.
+    """
+
+    def current(self) -> bytes | None:
+        """Give the private key that signs; None before it was made."""
+
+    def create(self) -> bytes:
+        """Give the private key that signs, and make it if there is none."""
+
+    def prepare_next(self) -> bytes:
+        """Give the private key that a rotation will make the signing one; it is made at the first call."""
+
+    def next(self) -> bytes | None:
+        """Give the prepared key; None if no rotation has begun."""
+
+    def adopt_next(self) -> None:
+        """Make the prepared key, if there is one, the signing key; the former private key is destroyed."""
 
 
 class Outbox(Protocol):

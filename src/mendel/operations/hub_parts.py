@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mendel.durable import Anchors, Clock, UnitOfWork, Workflows
+from mendel.durable import Clock, Notary, UnitOfWork, Workflows
 from mendel.healing import Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import PresenceOf, Registry
@@ -58,6 +58,7 @@ class HubParts:
     Attributes:
         parity: Checks versions in new Python processes.
         gates: Judges versions for a first deployment.
+        notary: Signs checkpoints of the ledger.
         project_roots: The directories and URLs below which a registration with an API key may name a repository.
         workflows: Runs durable workflows; None in a command without a hub, whose effects wait in the outbox.
         observe: Checks the counters and the prediction log of one model now, and lets healing react to the signals.
@@ -74,7 +75,7 @@ class HubParts:
     inbox: SegmentInbox
     intake: LabelIntake
     unit: UnitOfWork
-    anchors: Anchors
+    notary: Notary
     clock: Clock
     scratch: Path
     observe: Callable[[ModelName], LookResult]

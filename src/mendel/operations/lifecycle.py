@@ -5,21 +5,24 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
+from mendel.durable import Ledger, LedgerEntry, Receipt, Transaction
 from mendel.errors import (
     Conflict,
     GenerationConflict,
     IllegalTransition,
     InvalidInput,
+    MendelError,
     ModelNotFound,
     NeedsNewImage,
     NothingToReturnTo,
     PromotionRefused,
     RunnerFailed,
+    StoreUnavailable,
     Unavailable,
     VersionNotFound,
 )
@@ -27,7 +30,7 @@ from mendel.healing import LookResult
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import BodyKind, Header, operation
 from mendel.operations.requests import Number, OneModel, OneVersion
-from mendel.registry import GateRecord, Override, ProductionPeriod, RolledBack, VersionRecord
+from mendel.registry import GateRecord, Override, ProductionPeriod, RegistryStore, RolledBack, VersionRecord
 from mendel.values import Deployment, Moment, Scope, Stage, check_integer
 
 ROWS = BodyKind(max_bytes=256 << 20, media_types={"multipart/form-data": None})
@@ -106,6 +109,20 @@ class Promote(OneVersion):
     reason: str = ""
     override: str | None = None
     if_match: Annotated[str | None, Header("if-match")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion(Deployment):
+    """
+    The deployment after a promotion, and the proof that the ledger contains the promotion.
+
+    Attributes:
+        receipt: The receipt of the event ``model.promoted``; None if no checkpoint could be signed now.
+        no_receipt: The reason why there is no receipt; empty with a receipt.
+    """
+
+    receipt: Receipt | None = None
+    no_receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,16 +256,18 @@ def probe(call: Call, request: Probe) -> VersionRecord:
     scope=Scope.DEPLOY,
     errors=(VersionNotFound, GenerationConflict, IllegalTransition, PromotionRefused, NeedsNewImage),
 )
-def promote(call: Call, request: Promote) -> Deployment:
-    """Put a version into production."""
+def promote(call: Call, request: Promote) -> Promotion:
+    """Put a version into production; the result contains the receipt of the promotion's entry in the ledger."""
     override = None if request.override is None else Override(reason=request.override, by=call.by)
-    return call.hub.registry.lifecycle.promote(
+    deployment = call.hub.registry.lifecycle.promote(
         request.ref,
         by=call.by,
         reason=request.reason,
         expected_generation=generation_of(request.if_match),
         override=override,
     )
+    values = {one.name: getattr(deployment, one.name) for one in fields(deployment)}
+    return Promotion(**values, **_proved(call, deployment))
 
 
 @operation(
@@ -269,11 +288,12 @@ def canary(call: Call, request: Canary) -> Deployment:
     errors=(ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage),
 )
 def rollback(call: Call, request: RollBack) -> RolledBack:
-    """Put a former production version back into production."""
+    """Put a former production version back into production; the result contains the receipt of its ledger entry."""
     lifecycle = call.hub.registry.lifecycle
     if request.dry_run:
         return lifecycle.plan_roll_back(request.model, to=request.to, to_time=request.to_time)
-    return lifecycle.roll_back(request.model, by=call.by, reason=request.reason, to=request.to, to_time=request.to_time)
+    done = lifecycle.roll_back(request.model, by=call.by, reason=request.reason, to=request.to, to_time=request.to_time)
+    return replace(done, **_proved(call, done.deployment))
 
 
 @operation("POST", "/models/{model}/undeploy", scope=Scope.DEPLOY, errors=(ModelNotFound, GenerationConflict, Conflict))
@@ -289,6 +309,34 @@ def undeploy(call: Call, request: Undeploy) -> Deployment:
     )
     hub.healing.clear(LookResult(model=request.model, ref=None, at=now), now)
     return deployment
+
+
+def _proved(call: Call, deployment: Deployment) -> dict[str, Any]:
+    """
+    Give the fields ``receipt`` and ``no_receipt`` of a change of production, whose checkpoint is signed now.
+
+    The change is made; so a ledger that cannot be signed or an anchor that cannot be stored does not undo it.
+    """
+    hub = call.hub
+    try:
+        hub.notary.sign(hub.clock())
+        entry = hub.unit.read(lambda tx: _cause(tx, deployment))
+        receipt = None if entry is None else hub.notary.receipt(entry.sequence)
+    except MendelError as error:
+        return {"no_receipt": error.message}
+    with suppress(StoreUnavailable, Conflict):  # the hub tries again, and its health shows the error
+        hub.notary.store()
+    return {"receipt": receipt}
+
+
+def _cause(tx: Transaction, deployment: Deployment) -> LedgerEntry | None:
+    """Find the entry of the event that began the production period of *deployment*."""
+    ledger = tx.store(Ledger)
+    for period in reversed(tx.store(RegistryStore).tenures(deployment.model)):
+        entry = ledger.by_event(period.start_event)
+        if entry is not None and entry.event.data.get("generation") == deployment.generation:
+            return entry
+    return None
 
 
 @contextmanager

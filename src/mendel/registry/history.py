@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from mendel.durable import Receipt
 from mendel.errors import InvalidValue
 from mendel.values import Deployment, ModelName, VersionRef
 
@@ -60,11 +61,20 @@ class ProductionPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolledBack:
-    """The result of a rollback."""
+    """
+    The result of a rollback.
+
+    Attributes:
+        receipt: The proof that the ledger contains the rollback; None in a dry run, or if no checkpoint could be signed
+            at once.
+        no_receipt: The reason why no checkpoint could be signed; empty otherwise.
+    """
 
     from_version: VersionRef
     to_version: VersionRef
     deployment: Deployment
+    receipt: Receipt | None = None
+    no_receipt: str = ""
 
 
 def in_production_at(tenures: Sequence[ProductionPeriod], moment: datetime) -> int | None:

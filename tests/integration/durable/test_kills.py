@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.sql import SqlUnitOfWork, open_engine
-from mendel.durable import Ledger, Outbox, WorkflowRun, verify_chain
+from mendel.durable import Ledger, Outbox, WorkflowRun
 from mendel.values import from_json
+from support.ledgers import whole_to
 
 STEPS = ["collect", "train", "promote"]
 POINTS = [
@@ -49,7 +50,7 @@ def test_killed_there_and_resumed_it_ends_like_the_uninterrupted_one(lab, point)
     """Same result, same ledger, nothing left to start; an interrupted step runs twice, its change happens once."""
     entries, depth = ledger_of(lab / point)
     assert (entries, depth) == ledger_of(lab / "nowhere")
-    assert verify_chain(entries).last == len(STEPS)
+    assert whole_to(entries) == len(STEPS)
     run = from_json((lab / point / "run-1.json").read_bytes(), WorkflowRun)
     assert run == from_json((lab / "nowhere" / "run-1.json").read_bytes(), WorkflowRun)
     assert run.result["promoted"] == {"did": "promote", "version": 2, "refused": ["samples"]}
@@ -67,7 +68,7 @@ def test_killed_at_random_times_every_change_happens_once(tmp_path):
     for lane in sorted(tmp_path.glob("chance-*")):
         entries, depth = ledger_of(lane)
         assert depth == 0
-        assert verify_chain(entries).last == 7 * len(STEPS)
+        assert whole_to(entries) == 7 * len(STEPS)
         for run in range(1, 8):
             happened = [entry.event.id for entry in entries if entry.event.id.startswith(f"run-{run}/")]
             assert happened == [f"run-{run}/{step}" for step in STEPS]

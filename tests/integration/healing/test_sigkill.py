@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mendel.adapters.sql import SqlUnitOfWork, all_stores, open_engine, prepare_schema
-from mendel.durable import Ledger, verify_chain
+from mendel.durable import Ledger
+from support.ledgers import whole_to
 
 CHILD = Path(__file__).with_name("hub_child.py")
 
@@ -74,4 +75,4 @@ def test_killed_inside_a_step_it_ends_like_the_uninterrupted_one(tmp_path, play,
     assert code == 0
     assert end_of(tmp_path / "hub", said) == end_of(*whole)
     ledger = events(tmp_path / "hub")
-    assert verify_chain(ledger).last == len(ledger)
+    assert whole_to(ledger) == len(ledger)

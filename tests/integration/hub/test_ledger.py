@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mendel import connect
-from mendel.app.settings import Settings
+from mendel.app.settings import HubSettings, Settings
 from mendel.app.wiring import open_rooms
-from mendel.errors import (
-    Corrupt,
-    Forbidden,
-    InvalidValue,
-    LedgerBroken,
-    Unauthenticated,
-)
-from mendel.values import Scope, from_json, to_json
+from mendel.errors import Forbidden, InvalidValue, Unauthenticated
+from mendel.values import Scope, to_json
 from support.principals import ME
 
 
@@ -65,16 +61,24 @@ class TestVerifying:
         assert proof.last >= newest.sequence
 
 
-@pytest.fixture
-def lived_in(tmp_path):
-    """A directory with a dozen entries, of which the eighth is anchored; nobody has it open."""
-    directory = tmp_path / ".mendel"
-    with open_rooms(Settings(directory=str(directory))) as rooms:
-        for place in range(12):
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A directory with 13 entries, of which the first nine are anchored, and a copy of the anchors elsewhere."""
+    root = tmp_path_factory.mktemp("ledger")
+    settings = Settings(directory=str(root / ".mendel"), hub=HubSettings(anchor_copies=(str(root / "copies"),)))
+    with open_rooms(settings) as rooms:
+        for place in range(11):
             rooms.registry.keys.add((Scope.READ,), f"key {place}", by="ann")
-            if place == 6:  # the installation's own key is the first entry
-                assert rooms.stores.anchors.sign(rooms.unit, datetime.now(UTC)).sequence == 8
-    return directory
+            if place == 6:  # the installation's own key is the first entry, the ledger's key is the ninth
+                assert rooms.notary.checkpoint(datetime.now(UTC)).size == 9
+    return root
+
+
+@pytest.fixture
+def lived_in(prepared, tmp_path):
+    """A copy of the prepared directory, which nobody has open."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return tmp_path / ".mendel"
 
 
 def verified(directory):
@@ -82,72 +86,118 @@ def verified(directory):
         return client.verify_ledger()
 
 
-def alter(directory, statement, *values):
+def found(directory):
+    """What verification finds, each as its kind and the number of the entry."""
+    return [(str(finding.kind), finding.sequence) for finding in verified(directory).findings]
+
+
+def alter(directory, *statements):
     with closing(sqlite3.connect(directory / "mendel.db")) as database:
-        assert database.execute(statement, values).rowcount > 0
+        for statement in statements:
+            assert database.execute(statement).rowcount > 0
         database.commit()
+
+
+CUT = "DELETE FROM ledger WHERE sequence > {0}"
+SET_HEAD = (
+    "UPDATE ledger_head SET (sequence, hash) = (SELECT sequence, hash FROM ledger ORDER BY sequence DESC LIMIT 1)"
+)
+SWAP = (
+    "UPDATE ledger SET sequence = 100 WHERE sequence = 5",
+    "UPDATE ledger SET sequence = 5 WHERE sequence = 7",
+    "UPDATE ledger SET sequence = 7 WHERE sequence = 100",
+)
+ATTACKS = {
+    "changed data": (
+        ["UPDATE ledger SET data = replace(data, 'key 3', 'key x') WHERE sequence = 5"],
+        [("entry changed", 5)],
+    ),
+    "changed actor": (["UPDATE ledger SET actor = 'bob' WHERE sequence = 1"], [("entry changed", 1)]),
+    "changed time": (["UPDATE ledger SET time = time + 1 WHERE sequence = 13"], [("entry changed", 13)]),
+    "changed index": (["UPDATE ledger SET root = 'x' WHERE sequence = 4"], [("entry changed", 4)]),
+    "changed hash": (
+        ["UPDATE ledger SET hash = replace(hash, substr(hash, 1, 1), 'g') WHERE sequence = 4"],
+        [("entry changed", 4)],
+    ),
+    "deleted": (["DELETE FROM ledger WHERE sequence = 6"], [("entry missing", 6)]),
+    "deleted first": (["DELETE FROM ledger WHERE sequence = 1"], [("entry missing", 1)]),
+    "swapped": (SWAP, [("entries swapped", 5)]),
+    "cut tail": ([CUT.format(7)], [("tail cut", 8)]),
+    "cut tail behind the anchor": ([CUT.format(10)], [("tail cut", 11)]),
+    "cut tail and head row": ([CUT.format(10), SET_HEAD], [("tail cut", 11), ("head row changed", 10)]),
+    "head row": (
+        ["UPDATE ledger_head SET hash = prev_hash FROM ledger WHERE ledger.sequence = 3"],
+        [("head row changed", 13)],
+    ),
+    "head row's number": (["UPDATE ledger_head SET sequence = 12"], [("head row changed", 13)]),
+    "node of the tree": (["UPDATE ledger_tree SET hash = x'00' WHERE size = 8 AND level = 3"], [("tree changed", 8)]),
+    "recorded checkpoint": (
+        ["UPDATE ledger_checkpoints SET note = replace(note, 'at 2', 'at 3')"],
+        [("anchor changed", 9)],
+    ),
+    "name": (["UPDATE ledger_head SET origin = 'mendel/x'"], [("anchor of an unknown key", 9)]),
+}
 
 
 class TestTampering:
     def test_what_is_anchored_is_told_from_what_is_consistent(self, lived_in):
         """Untouched, it holds to the end, and is vouched for up to the anchor."""
         proof = verified(lived_in)
-        assert (proof.first, proof.last, proof.anchored, proof.anchors) == (1, 13, 8, 1)
+        assert (proof.first, proof.last, proof.anchored, proof.anchors, proof.findings) == (1, 13, 9, 1, ())
 
-    @pytest.mark.parametrize(
-        ("statement", "sequence"),
-        [
-            ("UPDATE ledger SET data = replace(data, 'key 3', 'key x') WHERE sequence = 5", 5),
-            ("UPDATE ledger SET actor = 'bob' WHERE sequence = 1", 1),
-            ("UPDATE ledger SET time = time + 1 WHERE sequence = 13", 13),
-            ("UPDATE ledger SET hash = replace(hash, substr(hash, 1, 1), 'g') WHERE sequence = 4", 4),
-            ("DELETE FROM ledger WHERE sequence = 6", 6),
-            ("DELETE FROM ledger WHERE sequence = 1", 1),
-        ],
-    )
-    def test_an_altered_entry_is_found_where_it_is(self, lived_in, statement, sequence):
-        """Whatever is changed behind Mendel's back, verifying fails at that very entry."""
-        alter(lived_in, statement)
-        with pytest.raises(LedgerBroken) as caught:
-            verified(lived_in)
-        assert caught.value.sequence == sequence
-
-    def test_cutting_off_the_tail_after_an_anchor_is_noticed(self, lived_in):
-        """A chain cut before an anchored entry is whole in itself; the anchor says that more was there."""
-        alter(lived_in, "DELETE FROM ledger WHERE sequence > 7")
-        with pytest.raises(LedgerBroken, match="ends at entry 7, but a signed anchor confirms entry 8") as caught:
-            verified(lived_in)
-        assert caught.value.sequence == 8
+    @pytest.mark.parametrize("attack", ATTACKS)
+    def test_each_attack_is_named(self, lived_in, attack):
+        """Whatever is changed behind Mendel's back is found by its name, at that very entry, and nothing else is."""
+        statements, wanted = ATTACKS[attack]
+        alter(lived_in, *statements)
+        assert found(lived_in) == wanted
 
     def test_a_ledger_written_anew_is_noticed(self, lived_in, tmp_path):
-        """Somebody who recomputes the whole chain still cannot sign: the anchor contradicts the new entries."""
+        """Somebody who recomputes chain, tree and head row still cannot sign: the anchor contradicts the entries."""
         other = tmp_path / "other"
         with open_rooms(Settings(directory=str(other))) as rooms:
             for place in range(12):
                 rooms.registry.keys.add((Scope.ADMIN,), f"forged {place}", by="ann")
-        for name in ("mendel.db", "key"):
-            (lived_in / name).write_bytes((other / name).read_bytes())
-        with pytest.raises(LedgerBroken, match="anchor of this entry has the hash") as caught:
-            verified(lived_in)
-        assert caught.value.sequence == 8
+        with closing(sqlite3.connect(lived_in / "mendel.db")) as database:
+            database.execute("ATTACH ? AS other", (str(other / "mendel.db"),))
+            for table in ("ledger", "ledger_tree"):
+                database.execute(f"DELETE FROM {table}")  # noqa: S608 - our own words
+                database.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")  # noqa: S608 - our own words
+            changes = "(sequence, hash, peaks) = (SELECT sequence, hash, peaks FROM other.ledger_head)"
+            database.execute(f"UPDATE ledger_head SET {changes}")  # noqa: S608 - our own words
+            database.commit()
+        assert found(lived_in) == [("anchor contradicted", 1)]
+
+    def test_a_deleted_anchor_is_noticed(self, lived_in):
+        """The database knows which anchors were stored."""
+        (path,) = (lived_in / "artifacts" / "anchors").iterdir()
+        path.unlink()
+        assert found(lived_in) == [("anchor missing", 9)]
 
     def test_an_altered_anchor_is_noticed(self, lived_in):
-        """An anchor that says something else than was signed, or was signed by a stranger, does not hold."""
-        (path,) = (lived_in / "artifacts" / "anchors").glob("*.json")
-        honest = path.read_bytes()
-        for key, value in (("hash", "0" * 64), ("public_key", "0" * 64), ("signature", "00"), ("sequence", 99)):
-            path.write_bytes(to_json(from_json(honest, dict) | {key: value}))
-            with pytest.raises(LedgerBroken):
-                verified(lived_in)
-        path.write_bytes(b"{")
-        with pytest.raises(Corrupt, match=r"anchor .* cannot be read"):
-            verified(lived_in)
+        """An anchor that says something else than was signed, or is no anchor at all, is named."""
+        (path,) = (lived_in / "artifacts" / "anchors").iterdir()
+        honest = path.read_text()
+        for old, new in (("\n9\n", "\n8\n"), ("at 2", "at 3"), ("\n\n", "\n")):
+            path.write_text(honest.replace(old, new, 1))
+            assert found(lived_in) == [("anchor changed", None if "at" not in old else 9)]
 
     def test_a_strangers_key_vouches_for_nothing(self, lived_in):
         """With another signing key in its place, the anchors of the former one are not trusted."""
         (lived_in / "ledger.key").write_bytes(b"0" * 32)
-        with pytest.raises(LedgerBroken, match="untrusted key"):
-            verified(lived_in)
+        assert found(lived_in) == [("anchor of an unknown key", 9), ("signing key changed", 9)]
+
+    def test_anchors_of_a_former_mendel_verify(self, lived_in):
+        """An anchor in the former form is trusted if our key signed it, and contradicts an entry with another hash."""
+        key = Ed25519PrivateKey.from_private_bytes((lived_in / "ledger.key").read_bytes())
+        with connect(directory=str(lived_in)) as client:
+            third = client.events(after=2, limit=1).entries[0]
+        for name, entry_hash, wanted in (("3", third.hash, []), ("2", third.hash, [("anchor contradicted", 1)])):
+            stated = {"at": datetime.now(UTC), "hash": entry_hash, "sequence": int(name)}
+            signature = key.sign(to_json(stated)).hex()
+            told = {**stated, "signature": signature, "public_key": key.public_key().public_bytes_raw().hex()}
+            (lived_in / "artifacts" / "anchors" / f"{int(name):012d}.json").write_bytes(to_json(told))
+            assert found(lived_in) == wanted
 
 
 class TestKeys:

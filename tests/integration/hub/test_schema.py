@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,12 +14,15 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import text
 
-from mendel.adapters.sql import SCHEMA_VERSION, all_stores, metadata, open_engine, prepare_schema
+from mendel.adapters.memory.anchors import MemoryAnchors, MemorySigningKeys
+from mendel.adapters.sql import SCHEMA_VERSION, SqlUnitOfWork, all_stores, metadata, open_engine, prepare_schema
 from mendel.adapters.sql.migrations.versions import r0001_ground
 from mendel.adapters.sql.registry import SqlRegistryStore
 from mendel.adapters.sql.schema import schema_version
+from mendel.durable import LedgerVerification, Notary, VerifiedRange
 from mendel.registry import VersionImage, VersionRecord
 from mendel.values import EPOCH, Digest, ModelName, Stage, VersionRef, VersionUuid, to_builtins, to_json
+from support.ledgers import chained, event
 
 VERSION = VersionRecord(
     ref=VersionRef(ModelName("credit"), 1),
@@ -148,7 +152,21 @@ def test_a_database_of_the_first_schema_is_upgraded(open_empty):
             key = {"digest": digest, "scopes": scopes, "label": "l", "added_at": to_builtins(EPOCH)}
             row = {"digest": digest, "body": to_json(key).decode()}
             connection.execute(text("INSERT INTO api_keys (digest, added_at, body) VALUES (:digest, 0, :body)"), row)
+        for entry in chained(3):
+            written = "sequence, prev_hash, hash, id, type, subject, root, time, actor, data"
+            row = {**to_builtins(entry.event), "sequence": entry.sequence, "prev_hash": entry.prev_hash}
+            row |= {"hash": entry.hash, "root": "credit", "time": 0, "data": to_json(entry.event.data).decode()}
+            places = ", ".join(f":{name}" for name in written.split(", "))
+            connection.execute(text(f"INSERT INTO ledger ({written}) VALUES ({places})"), row)  # noqa: S608 - our own words
+        connection.execute(text("UPDATE ledger_head SET sequence = 3, hash = :hash"), {"hash": chained(3)[-1].hash})
     prepare_schema(engine)
+    unit = SqlUnitOfWork(engine, {}, rng=random.Random(0))
+    unit.write(lambda tx: tx.append(event(4)))
+    notary = Notary(unit, MemorySigningKeys(), [MemoryAnchors()], lambda: "key")
+    signed = notary.checkpoint(EPOCH)
+    verified = LedgerVerification(unit, notary).piece(VerifiedRange(), limit=100)
+    assert (verified.findings, verified.reached.last, verified.reached.agreed) == ((), 5, 5)
+    assert signed.origin.startswith("mendel/")
     with engine.begin() as connection:
         assert schema_version(connection) == SCHEMA_VERSION
         keys = SqlRegistryStore(connection).api_keys()

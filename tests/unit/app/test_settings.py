@@ -97,6 +97,7 @@ CHOICES = {
     **dict.fromkeys((f"serving.tls.{name}" for name in ("certificate", "key", "client_ca")), ("/a.pem", "/a.pem")),
     "serving.zmq_key": ("/keys/server.key_secret", "/keys/server.key_secret"),
     "serving.zmq_clients": ("/keys/callers", "/keys/callers"),
+    "hub.anchor_copies": ("/mnt/a, /mnt/b", ("/mnt/a", "/mnt/b")),
     "hub.project_roots": ("/srv/git, /more", ("/srv/git", "/more")),
 }
 """A value that a key takes, where its type takes few, or where a tuple holds text."""

@@ -11,26 +11,20 @@ import httpx
 import pytest
 
 from mendel.adapters.memory import MemoryUnitOfWork, all_stores
+from mendel.adapters.memory.anchors import MemoryAnchors, MemorySigningKeys
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.predictions import MemoryInbox, MemoryLake
 from mendel.adapters.memory.runner import MemoryRunner
 from mendel.app.wiring import ParquetTables
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.client.client import Client
+from mendel.durable import Notary
 from mendel.healing import Healing, LookResult, load_playbooks
 from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
 from mendel.registry import Registration, Registry
 from mendel.retraining import HoldoutGates, ParityChecks
 from mendel.transports.hub import create_app
-
-
-class NoAnchors:
-    def all(self):
-        return ()
-
-    def trusted(self):
-        return ()
 
 
 class Taken:
@@ -59,7 +53,7 @@ def parts(tmp_path):
         inbox=inbox,
         intake=Taken(),
         unit=unit,
-        anchors=NoAnchors(),
+        notary=Notary(unit, MemorySigningKeys(), [MemoryAnchors()], new_id),
         clock=clock,
         scratch=tmp_path,
         observe=lambda model: LookResult(model=model, ref=None, at=clock()),

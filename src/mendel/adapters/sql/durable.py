@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Integer,
+    LargeBinary,
     Row,
     String,
     Table,
@@ -19,24 +22,32 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.sql import Select
 
 from mendel.adapters.sql.table_metadata import metadata
 from mendel.durable import (
+    Checkpoint,
+    Checkpoints,
     Event,
     Lease,
     Leases,
     Ledger,
     LedgerEntry,
+    LedgerHead,
     Outbox,
     Payload,
+    RecordedCheckpoint,
+    SealedEntry,
     StepKey,
     WorkflowCall,
     entry_hash,
+    read_checkpoint,
 )
-from mendel.errors import AlreadyExists, StoreUnavailable
+from mendel.durable.merkle import HASH_BYTES, NodeKey, TreeFold, TreeNode, leaf_hash
+from mendel.errors import AlreadyExists, LedgerBroken, StoreUnavailable
 from mendel.values import from_json, from_micros, to_json, to_micros
 
 ledger = Table(
@@ -59,6 +70,23 @@ ledger_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("sequence", BigInteger, nullable=False),
     Column("hash", String(64), nullable=False),
+    Column("peaks", Text, nullable=False),  # the roots of the tree's complete subtrees, largest first, in hex
+    Column("origin", Text, nullable=False),
+)
+ledger_tree = Table(
+    "ledger_tree",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary(HASH_BYTES), nullable=False),
+    sqlite_with_rowid=False,
+)
+ledger_checkpoints = Table(
+    "ledger_checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("stored", Boolean, nullable=False, index=True),
 )
 outbox = Table(
     "outbox",
@@ -114,26 +142,60 @@ class SqlLedger:
             query = query.where((ledger.c.subject if "@" in subject else ledger.c.root) == subject)
         return tuple(_entry(row) for row in self._connection.execute(query))
 
+    def by_event(self, event_id: str) -> LedgerEntry | None:
+        row = self._connection.execute(_entries().where(ledger.c.id == event_id)).first()
+        return None if row is None else _entry(row)
+
+    def sealed(self, *, after: int, limit: int) -> tuple[SealedEntry, ...]:
+        query = _entries().where(ledger.c.sequence > after).order_by(ledger.c.sequence).limit(limit)
+        return tuple(_sealed(row) for row in self._connection.execute(query))
+
+    def recorded_head(self) -> LedgerHead:
+        return self._head(lock=False)
+
+    def nodes(self, keys: Iterable[NodeKey]) -> Mapping[NodeKey, bytes]:
+        wanted = tuple_(ledger_tree.c.size, ledger_tree.c.level).in_(list(keys))
+        rows = self._connection.execute(select(ledger_tree).where(wanted))
+        return {(size, level): node for size, level, node in rows}
+
+    def nodes_between(self, after: int, upto: int) -> tuple[TreeNode, ...]:
+        complete = (ledger_tree.c.size > after) & (ledger_tree.c.size <= upto)
+        return tuple(TreeNode(*row) for row in self._connection.execute(select(ledger_tree).where(complete)))
+
     def extend(self, events: Sequence[Event]) -> None:
-        """Append *events* to the ledger, each chained to the entry before."""
-        head = self._connection.execute(
-            select(ledger_head.c.sequence, ledger_head.c.hash).where(ledger_head.c.id == _HEAD).with_for_update()
-        ).first()
-        if head is None:
+        """Append *events* to the ledger, each chained to the entry before, and to its tree."""
+        head = self._head(lock=True)
+        self._refuse_repeated(events)
+        if len(head.peaks) != head.sequence.bit_count():
+            raise LedgerBroken(
+                "The head row of the ledger was changed: its number does not fit its tree.",
+                sequence=head.sequence,
+                remedy="Find what was changed with: mendel ledger verify",
+            )
+        fold, previous = TreeFold(head.sequence, head.peaks), head.hash
+        entries, nodes = [], []
+        for sequence, event in enumerate(events, head.sequence + 1):
+            digest = entry_hash(previous, sequence, event)
+            entries.append(_row(sequence, previous, digest, event))
+            nodes += fold.add(leaf_hash(bytes.fromhex(digest)))
+            previous = digest
+        self._connection.execute(insert(ledger), entries)
+        self._connection.execute(insert(ledger_tree), [node._asdict() for node in nodes])
+        self._connection.execute(
+            update(ledger_head)
+            .where(ledger_head.c.id == _HEAD)
+            .values(sequence=fold.size, hash=previous, peaks=b"".join(fold.peaks).hex())
+        )
+
+    def _head(self, *, lock: bool) -> LedgerHead:
+        query = select(ledger_head).where(ledger_head.c.id == _HEAD)
+        row = self._connection.execute(query.with_for_update() if lock else query).first()
+        if row is None:
             raise StoreUnavailable(
                 "The database has no ledger.",
                 remedy="Start the hub on this database once; the start creates the tables.",
             )
-        self._refuse_repeated(events)
-        sequence, previous = head.sequence, head.hash
-        for event in events:
-            sequence += 1
-            digest = entry_hash(previous, sequence, event)
-            self._connection.execute(insert(ledger), _row(sequence, previous, digest, event))
-            previous = digest
-        self._connection.execute(
-            update(ledger_head).where(ledger_head.c.id == _HEAD).values(sequence=sequence, hash=previous)
-        )
+        return LedgerHead(sequence=row.sequence, hash=row.hash, peaks=_peaks(row.peaks), origin=row.origin)
 
     def _refuse_repeated(self, events: Iterable[Event]) -> None:
         seen: set[str] = set()
@@ -142,6 +204,43 @@ class SqlLedger:
             if known is not None or event.id in seen:
                 raise AlreadyExists(f"The ledger already holds the event {event.id}.")
             seen.add(event.id)
+
+
+class SqlCheckpoints:
+    """Implements :class:`mendel.durable.Checkpoints`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> tuple[RecordedCheckpoint, ...]:
+        return self._recorded(_checkpoints())
+
+    def newest(self) -> RecordedCheckpoint | None:
+        newest = select(ledger_checkpoints).order_by(ledger_checkpoints.c.size.desc())
+        return next(iter(self._recorded(newest.limit(1))), None)
+
+    def covering(self, sequence: int) -> RecordedCheckpoint | None:
+        found = _checkpoints().where(ledger_checkpoints.c.size >= sequence)
+        return next(iter(self._recorded(found.limit(1))), None)
+
+    def waiting(self) -> tuple[RecordedCheckpoint, ...]:
+        return self._recorded(_checkpoints().where(ledger_checkpoints.c.stored.is_(False)))
+
+    def add(self, checkpoint: Checkpoint) -> Checkpoint:
+        same = self.covering(checkpoint.size)
+        if same is not None and same.checkpoint.size == checkpoint.size:
+            return same.checkpoint
+        row = {"size": checkpoint.size, "note": checkpoint.note, "stored": False}
+        self._connection.execute(insert(ledger_checkpoints), row)
+        return checkpoint
+
+    def mark_stored(self, size: int) -> None:
+        change = update(ledger_checkpoints).where(ledger_checkpoints.c.size == size)
+        self._connection.execute(change.values(stored=True))
+
+    def _recorded(self, query: Select[Any]) -> tuple[RecordedCheckpoint, ...]:
+        rows = self._connection.execute(query)
+        return tuple(RecordedCheckpoint(checkpoint=read_checkpoint(row.note), stored=row.stored) for row in rows)
 
 
 class SqlOutbox:
@@ -240,6 +339,37 @@ def _entries() -> Select[Any]:
     return select(ledger)
 
 
+def _checkpoints() -> Select[Any]:
+    return select(ledger_checkpoints).order_by(ledger_checkpoints.c.size)
+
+
+def _peaks(text: str) -> tuple[bytes, ...]:
+    peaks = bytes.fromhex(text)
+    return tuple(peaks[start : start + HASH_BYTES] for start in range(0, len(peaks), HASH_BYTES))
+
+
+class _EventText(msgspec.Struct):
+    """The canonical JSON of an event: keys in order, and the data as the database has them."""
+
+    actor: str
+    data: msgspec.Raw
+    id: str
+    subject: str
+    time: datetime
+    type: str
+
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def _sealed(row: Sequence[Any]) -> SealedEntry:
+    sequence, prev_hash, digest, event_id, kind, subject, root, micros, actor, data = row
+    if subject.partition("@")[0] != root:  # the hash does not cover this column, but queries rely on it
+        return SealedEntry(sequence, prev_hash, digest, b"")
+    event = _EventText(actor, msgspec.Raw(data.encode()), event_id, subject, from_micros(micros), kind)
+    return SealedEntry(sequence, prev_hash, digest, _ENCODE(event))
+
+
 def _row(sequence: int, prev_hash: str, digest: str, event: Event) -> dict[str, object]:
     return {
         "sequence": sequence,
@@ -271,4 +401,9 @@ def _payload(text: str) -> Payload:
     return from_json(text, dict[str, Any])
 
 
-STORES: dict[type, Callable[[Connection], object]] = {Ledger: SqlLedger, Leases: SqlLeases, Outbox: SqlOutbox}
+STORES: dict[type, Callable[[Connection], object]] = {
+    Checkpoints: SqlCheckpoints,
+    Ledger: SqlLedger,
+    Leases: SqlLeases,
+    Outbox: SqlOutbox,
+}

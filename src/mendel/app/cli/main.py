@@ -152,8 +152,15 @@ SECTIONS = (
         (
             Noun(
                 "ledger",
-                "Show and verify the ledger: the record of every event.",
-                (Verb("show", "prove:show_ledger"), Verb("verify", "prove:verify_ledger")),
+                "Show, verify and prove the record of every event.",
+                (
+                    Verb("show", "ledger:show_ledger"),
+                    Verb("verify", "ledger:verify_ledger"),
+                    Verb("checkpoint", "ledger:sign_checkpoint"),
+                    Verb("receipt", "ledger:show_receipt"),
+                    Verb("keys", "ledger:list_ledger_keys"),
+                    Verb("rotate-key", "ledger:rotate_ledger_key"),
+                ),
             ),
             Noun(
                 "signing-key",

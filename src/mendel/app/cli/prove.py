@@ -1,19 +1,12 @@
-"""Commands that verify the ledger, and sign and verify model directories."""
+"""Commands that make signing keys, and sign and verify model directories."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from mendel.app.cli.options import Directory, hub
 from mendel.app.cli.output import Result
 from mendel.app.cli.parameters import argument, option
-from mendel.app.cli.tables import EVENTS, principal
-
-if TYPE_CHECKING:
-    from mendel.operations.ledger import LedgerProof
 
 _SIGNATURE = "model.sig"
 
@@ -22,29 +15,6 @@ Signature = Annotated[
     Path | None,
     option("--signature", metavar="FILE", help="The signature file.", show_default=f"DIR/{_SIGNATURE}"),
 ]
-
-
-def verify_ledger(*, directory: Directory = None) -> Result:
-    """Check the whole hash chain and every signed anchor."""
-    with hub(directory) as client:
-        proof = client.verify_ledger()
-    return Result(proof, _proof_lines(proof))
-
-
-def show_ledger(
-    *,
-    after: Annotated[int, option(metavar="N", help="List the events after this sequence number.")] = 0,
-    subject: Annotated[
-        str | None, option(metavar="NAME", help="Only events of this model, version or incident.")
-    ] = None,
-    limit: Annotated[int, option(metavar="N", bounds=(1, 2000), help="Print at most this many events.")] = 1000,
-    directory: Directory = None,
-) -> Result:
-    """List events, oldest first."""
-    with hub(directory) as client:
-        page, labels = client.events(after=after, limit=limit, subject=subject), client.principals()
-    named = [replace(one, event=replace(one.event, actor=principal(one.event.actor, labels))) for one in page.entries]
-    return Result(page, [EVENTS.grid(named)])
 
 
 def new_signing_key(
@@ -106,12 +76,3 @@ def verify_model(
     where = signature or directory / _SIGNATURE
     signed = signing.verify_model(directory, signing.read_verifying_key(key), signature=where)
     return Result(signed, [f"{directory}: {len(signed.files)} files match the signature, {signed.digest}"])
-
-
-def _proof_lines(proof: LedgerProof) -> Iterator[str]:
-    yield f"The hash chain of the ledger is intact: entries {proof.first} to {proof.last}, head {proof.head_hash[:16]}."
-    if proof.anchors:
-        anchored = f"Signed anchors confirm the entries up to {proof.anchored} ({proof.anchors} anchors)"
-        yield f"{anchored}; later entries are not confirmed by an anchor yet."
-    else:
-        yield "No anchor was signed yet, so no signature confirms the entries."

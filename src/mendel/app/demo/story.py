@@ -401,7 +401,10 @@ class Story:
                 f"the former version answered {findings.decision_to_return:.2f} s after the decision."
             )
         proof = stage.ask(lambda client: client.verify_ledger())
-        self._tell.tell(f"Ledger verified: {proof.last} entries, anchored by signature up to {proof.anchored}.")
+        for finding in proof.findings:
+            self._tell.tell(f"Ledger: {finding.message}")
+        if proof.holds:
+            self._tell.tell(f"Ledger verified: {proof.last} entries, anchored by signature up to {proof.anchored}.")
         serving = stage.ask(lambda client: client.deployment(world.classifier)).production
         card = self._directory / "card.md"
         card.write_text(stage.ask(lambda client: client.card(f"{world.classifier}@{serving}")), encoding="utf-8")

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Final
 from urllib.parse import urlsplit
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -25,9 +26,11 @@ from mendel.app.settings import HubSettings, Settings
 from mendel.app.wiring import LiveRooms, open_live_rooms
 from mendel.durable import ChangeWatch, Leases, OutboxRelay, Transaction, UnitOfWork
 from mendel.durable.ports import Lease
-from mendel.errors import Fenced, PortInUse
+from mendel.errors import Fenced, MendelError, PortInUse
 from mendel.transports.hub import create_app
 from mendel.values import ModelName
+
+_log = structlog.get_logger("mendel.hub")
 
 LEASE = "hub"
 EXECUTOR = "hub"
@@ -75,6 +78,15 @@ def run_hub(settings: Settings) -> None:
                 data.announce(address)
                 with _stopped_by_signals(server):
                     server.run(sockets=[listener])
+            _sign_last(live)
+
+
+def _sign_last(live: LiveRooms) -> None:
+    """Sign the ledger when the hub stops; what cannot be signed or stored now waits for the next start."""
+    try:
+        live.rooms.notary.checkpoint(utc_now())
+    except MendelError as error:
+        _log.warning("last_checkpoint_failed", error=str(error))
 
 
 def server_config(app: ASGIApp) -> uvicorn.Config:
@@ -146,8 +158,9 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
         BackgroundJob(name="snapshots", every=_SNAPSHOTS_EVERY, act=snapshots.make),
         BackgroundJob(name="merge-snapshots", every=_MERGE_EVERY, act=snapshots.merge_old),
         BackgroundJob(name="ship", every=settings.ship_every, act=lambda: live.shipper.ship(utc_now())),
+        BackgroundJob(name="anchor", every=settings.anchor_every, act=lambda: rooms.notary.checkpoint(utc_now())),
         BackgroundJob(
-            name="anchor", every=settings.anchor_every, act=lambda: stores.anchors.sign(rooms.unit, utc_now())
+            name="anchor-decisions", every=_TICK_EVERY, act=if_changed(lambda: rooms.notary.follow(utc_now()))
         ),
         BackgroundJob(
             name="artifact-store", every=_CLEANUP_EVERY, act=stores.warm_up, ends_within=timedelta(seconds=1)
