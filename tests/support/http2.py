@@ -59,6 +59,15 @@ class Echo:
     def head(self, request: Request) -> Head:
         return Head(request.path)
 
+    def rejected(self, stream: Stream) -> None:
+        stream.connection.respond_empty(stream, stream.request.head.refusal)
+
+    def admits(self, stream: Stream) -> bool:
+        if stream.request.path != b"/denied":
+            return True
+        stream.connection.respond_empty(stream, encode_block([(b":status", b"401")]))
+        return False
+
     def opened(self, stream: Stream) -> None:
         stream.connection.start(stream, BLOCK)
         stream.sink = lambda part: stream.connection.send(stream, part)

@@ -27,7 +27,7 @@ import structlog
 
 from mendel.protos import open_inference_pb2 as pb
 from mendel.protos import open_inference_pb2_grpc as stubs
-from mendel.serving import ServingPolicy
+from mendel.serving import Kernel, ServingPolicy
 from mendel.transports.grpc.door import GRPC
 from support.doors import open_door
 from support.grpc_attacks import (
@@ -46,7 +46,7 @@ from support.grpc_attacks import (
     Step,
 )
 from support.http2_mutations import MOST_BYTES, mutated, parts, split
-from support.http2_wire import PREFACE, Seen, call, settings
+from support.http2_wire import DATA, PREFACE, Seen, block, call, fields, frame, headers, settings
 from support.served_models import Shelf, deployed, new_kernel, write_project
 from support.waiting import until_async
 
@@ -97,6 +97,7 @@ class Target:
 
     port: int
     neighbour: Neighbour
+    kernel: Kernel
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -116,7 +117,7 @@ async def targets(tmp_path_factory):
                 port = await open_door(GRPC, stack, stack, kernel, directory, fast=fast)
                 channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
                 neighbour = Neighbour(stubs.GRPCInferenceServiceStub(channel))
-                opened[fast, patient] = Target(port, neighbour)
+                opened[fast, patient] = Target(port, neighbour, kernel)
             return opened[fast, patient]
 
         yield target
@@ -207,6 +208,37 @@ async def test_an_attack_harms_nobody_else(targets, name, fast):
     with contextlib.suppress(asyncio.CancelledError):
         await asking
     assert [line for line in lines if line["event"].endswith("_fault")] == []
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_refused_before_its_message_is_counted(targets):
+    """Calls refused by their headers, and a body in parts with a wrong key, stand in the metrics with their status."""
+    target = await targets(fast=True, patient=True)
+    part = frame(DATA, bytes(9_000), stream=1)
+    for sent, endpoint, status in (
+        (headers(fields((b":path", b"/nothing"))), "", "UNIMPLEMENTED"),
+        (headers(fields((b"content-type", b"text/plain"))), METHOD, "415"),
+        (headers(fields((b":method", b"GET"))), METHOD, "405"),
+        (headers(fields((b"grpc-timeout", b"soon"))), METHOD, "INVALID_ARGUMENT"),
+        (headers(more=block([(b"a", b"v" * 4_000)], kept=True) + b"\xbe" * 20), METHOD, "RESOURCE_EXHAUSTED"),
+        (headers(fields((b":path", LOAD.encode()))) + part, LOAD, "UNAUTHENTICATED"),
+    ):
+        before = counted(target, endpoint, status)
+        attack = Attack(sends=lambda _, sent=sent: [sent], ends=(CLOSED, RESET), polite=True)
+        async with Attacker(attack, target.port) as attacker:
+            await until_async(attacker.end, within=WITHIN_S)
+        assert counted(target, endpoint, status) == before + 1, (endpoint, status)
+
+
+METHOD, LOAD = "/inference.GRPCInferenceService/ModelInfer", "/modelops.ModelOps/LoadModel"
+
+
+def counted(target: Target, endpoint: str, status: str) -> float:
+    """How many gRPC calls of a method ended with *status*."""
+    labels = (f'endpoint="{endpoint}"', 'method="gRPC"', f'status_code="{status}"')
+    lines = target.kernel.metrics().splitlines()
+    found = [one for one in lines if one.startswith("mlserver_requests_total{") and all(map(one.count, labels))]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
 @cache

@@ -26,19 +26,19 @@ from mendel.values import Scope
 
 _OK: Final = trailers(grpc.StatusCode.OK)
 _INITIAL_WITH_ID: Final = INITIAL + b"\0" + encode_text(b"x-request-id")
-_REFUSED: Final = {
-    Refusal.HEADERS_TOO_LARGE: trailers_only(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, "The headers of the call are too large."
+_REFUSED: Final[dict[Refusal, tuple[grpc.StatusCode, str, list[tuple[str, str]]]]] = {
+    Refusal.HEADERS_TOO_LARGE: (grpc.StatusCode.RESOURCE_EXHAUSTED, "The headers of the call are too large.", []),
+    Refusal.BODY_TOO_LARGE: (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "The message is larger than this server accepts.",
+        [],
     ),
-    Refusal.BODY_TOO_LARGE: trailers_only(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, "The message is larger than this server accepts."
-    ),
-    Refusal.TOO_MUCH_MEMORY: trailers_only(
+    Refusal.TOO_MUCH_MEMORY: (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "The server is reading too many large messages.",
         [("retry-after-ms", "1000")],
     ),
-    Refusal.BODY_TOO_SLOW: trailers_only(grpc.StatusCode.DEADLINE_EXCEEDED, "The message did not arrive in time."),
+    Refusal.BODY_TOO_SLOW: (grpc.StatusCode.DEADLINE_EXCEEDED, "The message did not arrive in time.", []),
 }
 _MOST_DECOMPRESSED: Final = 2
 """The most large messages that are decompressed at once."""
@@ -84,9 +84,7 @@ class FastCalls:
     def completed(self, stream: Stream) -> None:
         """Take a call whose message has arrived."""
         head: RequestHead = stream.request.head
-        if head.refusal is not None:
-            stream.connection.respond_empty(stream, head.refusal)
-        elif head.streams:
+        if head.streams:
             self._streams.end(stream)
         elif head.compression is not None and len(stream.body or b"") > QUICK_BYTES:
             self._start(stream, self._decompressed(stream))
@@ -95,7 +93,25 @@ class FastCalls:
 
     def refused(self, stream: Stream, refusal: Refusal) -> None:
         """Answer a call of which no more is read."""
-        stream.connection.respond_empty(stream, _REFUSED[refusal])
+        status, text, metadata = _REFUSED[refusal]
+        stream.connection.respond_empty(stream, trailers_only(status, text, metadata))
+        self._count_refusal(stream, status.name)
+
+    def rejected(self, stream: Stream) -> None:
+        """Answer a call whose headers suffice to refuse it."""
+        head: RequestHead = stream.request.head
+        assert head.refusal is not None  # noqa: S101 - else the call is not rejected
+        stream.connection.respond_empty(stream, head.refusal)
+        self._count_refusal(stream, head.refused_as)
+
+    def admits(self, stream: Stream) -> bool:
+        """Tell whether the caller may call the method; if not, the call is answered before its message is here."""
+        try:
+            self._request_denied(stream.request.head)
+        except MendelError as error:
+            self._fail(stream, error)
+            return False
+        return True
 
     def cancelled(self, stream: Stream) -> None:
         """Stop the work for a call; inference calls of which the kernel has begun nothing are not predicted."""
@@ -228,6 +244,12 @@ class FastCalls:
         else:
             stream.connection.respond(stream, _initial(call), framed(message), _OK)
             self._count(stream, grpc.StatusCode.OK)
+
+    def _count_refusal(self, stream: Stream, status: str) -> None:
+        """Count a call that was refused before its message was here; the name of an unknown method is left out."""
+        method = stream.request.head.method
+        seconds = self._kernel.steady() - stream.began
+        self._kernel.answered("gRPC", "" if method is None else method.name, status, None, seconds)
 
     def _count(self, stream: Stream, status: grpc.StatusCode) -> None:
         seconds = self._kernel.steady() - stream.began

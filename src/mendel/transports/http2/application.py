@@ -27,9 +27,15 @@ class Application(Protocol):
         """
         Make the application's view of the headers.
 
-        Its attribute ``refusal``, unless None, is a block of headers that answers the request at once; its attribute
-        ``streams`` asks for :meth:`opened`.
+        Its attribute ``refusal``, unless None, asks for :meth:`rejected`; its attribute ``streams`` asks for
+        :meth:`opened`.
         """
+
+    def rejected(self, stream: Stream) -> None:
+        """Answer a request whose headers suffice to refuse it; its body is not read."""
+
+    def admits(self, stream: Stream) -> bool:
+        """Tell whether a body of several parts is to be read; if not, the request has been answered."""
 
     def opened(self, stream: Stream) -> None:
         """Take over a request whose body is read as it arrives; set ``stream.sink``."""
@@ -61,6 +67,7 @@ class Limits:
         max_connections: The largest number of connections.
         max_streams: The largest number of requests at once on one connection.
         max_all_streams: The largest number of requests at once on all connections.
+        max_handshakes: The largest number of connections that have not ended their handshake of TLS.
     """
 
     header_bytes: int
@@ -74,6 +81,7 @@ class Limits:
     max_connections: int
     max_streams: int = 1024
     max_all_streams: int = 1 << 16
+    max_handshakes: int = 1024
 
 
 class Flushes:
@@ -116,7 +124,8 @@ class Shared:
     Attributes:
         steady: A monotonic clock in seconds.
         streams: The requests at once, those included that the peer has reset and the application still works on.
-        body_bytes: The bytes of bodies of several frames whose requests have not been answered.
+        body_bytes: The bytes of bodies of several frames whose requests have not been answered, of large headers, and
+            of header blocks that have not ended.
     """
 
     __slots__ = ("application", "body_bytes", "flushes", "limits", "loop", "steady", "streams")

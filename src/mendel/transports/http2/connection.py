@@ -23,7 +23,6 @@ from mendel.transports.http2.frames import (
     ErrorCode,
     Setting,
     frame,
-    goaway,
     settings_frame,
     window_update,
 )
@@ -97,6 +96,7 @@ class Connection(RequestSide, asyncio.Protocol):
         """Cancel the work for all open streams."""
         self._transport = None
         self._left(self)
+        self._drop_block()
         for stream in list(self._streams.values()):
             self._drop(stream, None)
 
@@ -123,7 +123,8 @@ class Connection(RequestSide, asyncio.Protocol):
             self.abort()
             return
         self._rest = b""
-        self.write(goaway(self._last_id, code, text))
+        self._drop_block()
+        self._write_goaway(code, text)
         self.close()
 
     def finish(self) -> None:
@@ -250,7 +251,7 @@ class Connection(RequestSide, asyncio.Protocol):
         for stream in list(self._streams.values()):
             if not stream.complete and stream.sink is None and stream.began < before:
                 self._shared.application.refused(stream, Refusal.BODY_TOO_SLOW)
-        for stream in list(self._waiting.values()):
+        for stream in [*self._waiting.values(), *self._stalled.values()]:
             if stream.moved_at < before:
                 self._drop(stream, ErrorCode.CANCEL)
 

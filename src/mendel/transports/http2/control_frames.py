@@ -45,6 +45,7 @@ class ControlFrames(SendingSide):
         super().__init__(shared)
         self._greeted = False
         self._last_id = 0
+        self._promised_id = MAX_STREAM
         self._draining = False
         self._readers = {
             PRIORITY: self._on_priority,
@@ -171,7 +172,7 @@ class ControlFrames(SendingSide):
         stream.window += size
         if not size or stream.window > MAX_WINDOW:
             self._drop(stream, ErrorCode.FLOW_CONTROL_ERROR if size else ErrorCode.PROTOCOL_ERROR)
-        elif self._waiting.pop(number, None) is not None:
+        elif self._stalled.pop(number, None) is not None:
             self._push(stream)
 
     def _ask_to_leave(self) -> None:
@@ -179,10 +180,15 @@ class ControlFrames(SendingSide):
         self._draining = True
         self.write(goaway(MAX_STREAM, ErrorCode.NO_ERROR) + frame(PING, 0, 0, _LAST_CALL))
 
+    def _write_goaway(self, code: ErrorCode, text: str = "") -> None:
+        """Say which streams were looked at; the number never grows, because the peer repeats the others elsewhere."""
+        self._promised_id = min(self._promised_id, self._last_id)
+        self.write(goaway(self._promised_id, code, text))
+
     def _call_last(self) -> None:
         """Take no more streams, because the peer knows that the connection ends."""
         if not self._last_call:
             self._last_call = True
-            self.write(goaway(self._last_id, ErrorCode.NO_ERROR))
+            self._write_goaway(ErrorCode.NO_ERROR)
             if not self._streams:
                 self.finish()

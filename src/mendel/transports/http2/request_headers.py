@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_FORBIDDEN_IN_VALUES: Final = re.compile(rb"[\0\r\n]")
+_FORBIDDEN_IN_VALUES: Final = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _OF_CONNECTIONS: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
@@ -56,12 +56,11 @@ def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
             if fields or name in pseudo or name not in _PSEUDO:
                 raise MalformedRequest
             pseudo[name] = value
-        else:
-            if not _NAME.fullmatch(name) or name in _OF_CONNECTIONS or (name == b"te" and value != b"trailers"):
+            if _FORBIDDEN_IN_VALUES.search(value):
                 raise MalformedRequest
+        else:
+            _check_field(name, value)
             fields[name] = value
-        if _FORBIDDEN_IN_VALUES.search(value):
-            raise MalformedRequest
     method, path = pseudo.get(b":method"), pseudo.get(b":path")
     if not method or not path or not pseudo.get(b":scheme"):
         raise MalformedRequest
@@ -69,9 +68,26 @@ def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
     return Request(method=method, path=path, fields=fields, content_length=length, size=size)
 
 
-def check_trailers(headers: Iterable[tuple[bytes, bytes]], *, ended: bool) -> None:
-    """Raise MalformedRequest if trailers do not end the request, or have a name that begins with a colon."""
-    if not ended or not all(_NAME.fullmatch(name) for name, _ in headers):
+def check_trailers(headers: Iterable[tuple[bytes, bytes]], *, ended: bool, most_bytes: int) -> None:
+    """
+    Check the trailers of a request.
+
+    Raises:
+        MalformedRequest: They do not end the request, have more than *most_bytes*, or break a rule of RFC 9113, 8.2.
+    """
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        _check_field(name, value)
+    if not ended or size > most_bytes:
+        raise MalformedRequest
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    """Raise MalformedRequest for a header, not one that begins with a colon, that no request may have."""
+    if not _NAME.fullmatch(name) or name in _OF_CONNECTIONS or (name == b"te" and value != b"trailers"):
+        raise MalformedRequest
+    if _FORBIDDEN_IN_VALUES.search(value):
         raise MalformedRequest
 
 

@@ -35,9 +35,10 @@ class OpenBlock:
 
     __slots__ = ("ended", "number", "parts", "since", "size")
 
-    def __init__(self, number: int, first: bytes, *, ended: bool, since: float) -> None:
+    def __init__(self, number: int, *, ended: bool, since: float) -> None:
         self.number, self.ended, self.since = number, ended, since
-        self.parts, self.size = [first], len(first)
+        self.parts: list[bytes] = []
+        self.size = 0
 
 
 class RequestSide(ControlFrames):
@@ -60,20 +61,35 @@ class RequestSide(ControlFrames):
         if flags & END_HEADERS:
             self._on_block(number, payload, ended=bool(flags & END_STREAM))
         else:
-            self._open_block = OpenBlock(number, payload, ended=bool(flags & END_STREAM), since=self._now)
+            self._open_block = OpenBlock(number, ended=bool(flags & END_STREAM), since=self._now)
+            self._keep(self._open_block, payload)
 
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
         block = self._open_block
         if block is None or block.number != number:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION follows no header block.")
         self._charge(1)
-        block.parts.append(payload)
-        block.size += len(payload)
-        if block.size > 2 * self._shared.limits.header_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "A header block is too large.")
+        self._keep(block, payload)
         if flags & END_HEADERS:
-            self._open_block = None
+            self._drop_block()
             self._on_block(number, b"".join(block.parts), ended=block.ended)
+
+    def _keep(self, block: OpenBlock, part: bytes) -> None:
+        """Keep a *part* of *block*, which counts as memory of the server until the block ends."""
+        shared = self._shared
+        block.parts.append(part)
+        block.size += len(part)
+        shared.body_bytes += len(part)
+        if block.size > 2 * shared.limits.header_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "A header block is too large.")
+        if shared.body_bytes > 2 * shared.limits.memory_bytes:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "The server has no memory for a header block.")
+
+    def _drop_block(self) -> None:
+        """Count the open header block no more, if there is one."""
+        if self._open_block is not None:
+            self._shared.body_bytes -= self._open_block.size
+            self._open_block = None
 
     def _on_block(self, number: int, block: bytes, *, ended: bool) -> None:
         if number <= self._last_id:
@@ -106,7 +122,7 @@ class RequestSide(ControlFrames):
             return
         if request.head.refusal is not None:  # nothing of the body is read
             stream.complete = ended
-            self.respond_empty(stream, request.head.refusal)
+            shared.application.rejected(stream)
             return
         if request.head.streams:
             shared.application.opened(stream)
@@ -127,7 +143,7 @@ class RequestSide(ControlFrames):
             self._drop(stream, ErrorCode.STREAM_CLOSED)
         else:
             try:
-                check_trailers(headers, ended=ended)
+                check_trailers(headers, ended=ended, most_bytes=self._shared.limits.header_bytes)
             except MalformedRequest:
                 self._drop(stream, ErrorCode.PROTOCOL_ERROR)
             else:
@@ -153,6 +169,8 @@ class RequestSide(ControlFrames):
         if len(payload) < _TINY_BYTES and not ended:
             self._charge(1)
         if stream.sink is None:
+            if stream.body is None and not ended and not self._shared.application.admits(stream):
+                return
             self._collect(stream, payload)
         elif payload:
             stream.sink(payload)

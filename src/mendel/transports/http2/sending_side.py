@@ -54,7 +54,8 @@ class SendingSide:
         self._first_window = FIRST_WINDOW
         self._largest = MIN_FRAME
         self._before_block = b""
-        self._waiting: dict[int, Stream] = {}
+        self._waiting: dict[int, Stream] = {}  # for room in the connection, in the order in which they have waited
+        self._stalled: dict[int, Stream] = {}  # for room in the window of the stream
         self._paused_at: float | None = None
         self._ignored: dict[int, None] = {}
         self._abandoned = 0
@@ -178,7 +179,7 @@ class SendingSide:
         if stream.on_room is not None:
             stream.on_room()
         del self._streams[stream.id]
-        self._waiting.pop(stream.id, None)
+        self._wait_no_more(stream)
         if stream.abandoned:
             self._abandoned += 1
         else:
@@ -221,7 +222,7 @@ class SendingSide:
             self._window -= len(piece)
             stream.window -= len(piece)
             self._write_piece(stream.id, piece)
-        self._waiting.pop(stream.id, None)
+        self._wait_no_more(stream)
         if stream.on_room is not None:
             stream.on_room()
         if stream.trailers is not None:
@@ -237,7 +238,13 @@ class SendingSide:
             if not self.hold(stream, sum(map(len, stream.pending or ()))):
                 self._reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
                 return
-        self._waiting[stream.id] = stream
+        places = (self._waiting, self._stalled) if stream.window > 0 else (self._stalled, self._waiting)
+        places[0][stream.id] = stream
+        places[1].pop(stream.id, None)
+
+    def _wait_no_more(self, stream: Stream) -> None:
+        self._waiting.pop(stream.id, None)
+        self._stalled.pop(stream.id, None)
 
     def _write_piece(self, number: int, piece: memoryview) -> None:
         size = len(piece)
@@ -248,13 +255,9 @@ class SendingSide:
             self.flush()
 
     def _push_all(self) -> None:
-        """Send what waits, the stream that has waited for the longest time first."""
-        for stream in list(self._waiting.values()):
-            if self._window <= 0 or self._paused_at is not None:
-                return
-            if stream.window > 0:
-                del self._waiting[stream.id]
-                self._push(stream)
+        """Send what waits for room in the connection, the stream that has waited for the longest time first."""
+        while self._waiting and self._window > 0 and self._paused_at is None:
+            self._push(self._waiting.pop(next(iter(self._waiting))))
 
     def _widen(self, size: int) -> None:
         """Let the peer's window of the connection grow by *size*."""
@@ -271,6 +274,8 @@ class SendingSide:
             stream.window += change
             if stream.window > MAX_WINDOW:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "The window of a stream is too large.")
+            if stream.window > 0 and self._stalled.pop(stream.id, None) is not None:
+                self._waiting[stream.id] = stream
         self._push_all()
 
     def pause_writing(self) -> None:

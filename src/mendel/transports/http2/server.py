@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import socket
 import ssl
@@ -21,6 +22,8 @@ _SPREAD_STEPS: Final = 16
 _GOODBYE_S: Final = 1.0
 """How long a peer may take to answer the end of an encrypted connection."""
 _BACKLOG: Final = 2048
+_NO_FILES_S: Final = 0.5
+"""How long no connection is accepted after the system could not give a further one."""
 _log = structlog.get_logger("mendel.grpc")
 
 
@@ -40,25 +43,29 @@ class Http2Server:
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
+        self._accepting: asyncio.Task[None] | None = None
+        self._handshakes: dict[asyncio.Task[None], None] = {}
 
     async def open(self, listening: socket.socket) -> None:
         """Accept connections from *listening*, which this server closes."""
         loop = asyncio.get_running_loop()
-        encrypted = self._tls is not None
-        self._server = await loop.create_server(
-            self._connection,
-            sock=listening,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._limits.header_timeout if encrypted else None,
-            ssl_shutdown_timeout=_GOODBYE_S if encrypted else None,
-            backlog=_BACKLOG,
-        )
+        if self._tls is None:
+            self._server = await loop.create_server(self._connection, sock=listening, backlog=_BACKLOG)
+        else:
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)
+            self._accepting = asyncio.create_task(self._accept(listening, self._tls))
         self._sweeping = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
         """Stop accepting, drain every connection, and close what is left after ``drain_timeout``."""
         if self._server is not None:
             self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+        for handshake in list(self._handshakes):
+            handshake.cancel()
         for connection in list(self._connections):
             connection.drain()
         if self._connections:
@@ -66,6 +73,34 @@ class Http2Server:
             await self._empty.wait()
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    async def _accept(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+        """Accept connections; while too many are in their handshake, the oldest of these is closed for a new one."""
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    _log.error("http2_accept_failed", reason=error.strerror)
+                    await asyncio.sleep(_NO_FILES_S)
+                    continue
+                if len(self._handshakes) >= self._limits.max_handshakes:
+                    next(iter(self._handshakes)).cancel()
+                task = asyncio.create_task(self._shake_hands(accepted, tls))
+                self._handshakes[task] = None
+                task.add_done_callback(self._handshakes.pop)
+
+    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # the peer speaks no TLS, has no certificate, or is too slow
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=self._limits.header_timeout,
+                ssl_shutdown_timeout=_GOODBYE_S,
+            )
 
     def _connection(self) -> Connection:
         spread = next(self._numbers) % _SPREAD_STEPS / (8 * _SPREAD_STEPS)

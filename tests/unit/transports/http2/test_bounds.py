@@ -8,6 +8,7 @@ import time
 import pytest
 
 from mendel.transports.http2.frames import (
+    CONTINUATION,
     DATA,
     GOAWAY,
     HEADERS,
@@ -315,3 +316,58 @@ def test_large_headers_count_as_memory(make_link):
     assert link.echo.refusals
     assert set(link.echo.refusals) == {Refusal.TOO_MUCH_MEMORY}
     assert link.shared.body_bytes < 250_000
+
+
+def test_open_header_blocks_count_as_memory(make_link):
+    """Blocks that do not end are kept up to the bound, over all connections; their memory is free when they end."""
+    links = [make_link(memory_bytes=100_000)]
+    links += [make_link(beside=links[0]) for _ in range(19)]
+    part = frame(HEADERS, 0x1, 1, request_block()) + frame(CONTINUATION, 0, 1, bytes(16_000))
+    for link in links:
+        link.receive(part)
+    assert [link.transport.closed for link in links] == [False] * 12 + [True] * 8
+    assert links[0].shared.body_bytes < 200_000
+    for link in links:
+        link.connection.connection_lost(None)
+    assert links[0].shared.body_bytes == 0
+
+
+def test_a_body_in_parts_is_not_read_for_a_caller_that_may_not_call(make_link):
+    """The refusal is sent with the first part, nothing of the body is held, and the rest is ignored."""
+    link = make_link()
+    link.receive(frame(HEADERS, 0x4, 1, request_block(b"/denied")))
+    assert link.frames() == []
+    link.receive(frame(DATA, 0, 1, bytes(10_000)) * 3)
+    assert [kind for kind, _, number, _ in link.frames() if number == 1] == [HEADERS, RST_STREAM]
+    assert link.shared.body_bytes == link.shared.streams == 0
+
+
+def test_a_window_of_the_connection_moves_only_what_it_has_room_for(make_link):
+    """A byte more moves the response that has waited for the longest time; those without a window are not looked at."""
+    link = make_link()
+    link.receive(settings_frame([(4, 20_000)]))
+    numbers = range(1, 21, 2)
+    for number in numbers:
+        link.receive(frame(HEADERS, 0x4, number, request_block()), frame(DATA, 1, number, bytes(16_000)))
+    link.sent()
+    assert [list(link.connection._waiting), list(link.connection._stalled)] == [[9, 11, 13, 15, 17, 19], []]
+    link.receive(window_update(0, 1))
+    assert [(kind, number, len(part)) for kind, _, number, part in link.frames()] == [(DATA, 9, 1)]
+    assert list(link.connection._waiting) == [11, 13, 15, 17, 19, 9]
+    link.receive(settings_frame([(4, 0)]), window_update(0, 100_000))
+    assert [list(link.connection._waiting), sorted(link.connection._stalled)] == [[], [9, 11, 13, 15, 17, 19]]
+    link.receive(settings_frame([(4, 20_000)]))
+    assert link.shared.body_bytes == link.shared.streams == 0
+
+
+def test_the_last_stream_of_goaway_never_grows(make_link):
+    """Streams that are opened behind the last call are refused, and a later GOAWAY names none of them."""
+    link = make_link()
+    link.receive(frame(HEADERS, 0x5, 1, BLOCK))
+    link.connection.drain()
+    link.receive(frame(PING, 1, 0, ask_to_leave(link)))
+    link.receive(frame(HEADERS, 0x5, 3, BLOCK), frame(PING, 0, 1, bytes(8)))
+    frames = link.frames()
+    assert (RST_STREAM, 0, 3, struct.pack(">L", ErrorCode.REFUSED_STREAM)) in frames
+    last = [struct.unpack_from(">L", payload)[0] for kind, _, _, payload in frames if kind == GOAWAY]
+    assert last == [1, 1]

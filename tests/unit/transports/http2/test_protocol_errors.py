@@ -88,6 +88,13 @@ STREAM_ERRORS = {
     "DATA after its end": (ASKED + frame(DATA, 0, 1, b"x"), E.STREAM_CLOSED),
     "HEADERS after its end": (ASKED + frame(HEADERS, 0x5, 1, b"\0\x01a\x01b"), E.STREAM_CLOSED),
     "trailers that are not the end": (OPEN + frame(HEADERS, 0x4, 1, b"\0\x01a\x01b"), E.PROTOCOL_ERROR),
+    "trailers with a line break": (OPEN + frame(HEADERS, 0x5, 1, b"\0\x01a\x01\n"), E.PROTOCOL_ERROR),
+    "trailers of the connection": (OPEN + frame(HEADERS, 0x5, 1, b"\0\x07upgrade\x01a"), E.PROTOCOL_ERROR),
+    "trailers that are too large": (
+        OPEN + frame(HEADERS, 0x5, 1, b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4_000 + b"\xbe" * 20),
+        E.PROTOCOL_ERROR,
+    ),
+    "a value with a space behind it": (frame(HEADERS, 0x5, 1, request_block(b"/", (b"a", b"1 "))), E.PROTOCOL_ERROR),
     "trailers with a path": (OPEN + frame(HEADERS, 0x5, 1, b"\x84"), E.PROTOCOL_ERROR),
     "less than the announced body": (
         frame(HEADERS, 0x4, 1, request_block(b"/echo", (b"content-length", b"2"))) + frame(DATA, 1, 1, b"x"),
