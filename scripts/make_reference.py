@@ -477,6 +477,8 @@ def events_page() -> str:
             NOTE,
             "Every change appends one event to the ledger in its own transaction.",
             "An event has a sequence number, a time, a subject, an actor, data, and the hash of the event before.",
+            "An event that changes versions, deployments or policies has the changed rows in its data, as `state`.",
+            "An event `registry.state` has all of these rows.",
             "`mendel ledger show` prints the events; `GET /api/v1/events` returns events after a sequence number.\n",
             _table(("Event", "Appended by"), [(f"`{name}`", f"`{room}`") for name, room in sorted(_events().items())]),
         ]
@@ -497,7 +499,7 @@ def _events() -> dict[str, str]:
 
 
 _EVENT = re.compile(
-    r"(?:model|incident|playbook|gate|retraining|label|deployment|healing|key|policy|ledger|decision)\.[a-z_]+"
+    r"(?:model|incident|playbook|gate|retraining|label|deployment|healing|key|policy|ledger|decision|registry)\.[a-z_]+"
 )
 
 

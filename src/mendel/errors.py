@@ -194,6 +194,10 @@ class ArtifactNotFound(NotFound):
     """No artefact has this digest."""
 
 
+class StateUnknown(NotFound):
+    """The ledger does not tell the registry's state at this time."""
+
+
 class ReleaseNotFound(NotFound):
     """The repository has no release with this tag."""
 

@@ -22,6 +22,7 @@ from mendel.registry import (
     GateRecord,
     Governance,
     Improvement,
+    NumberedPeriod,
     PendingRegistration,
     PolicyDocument,
     ProductionPeriod,
@@ -29,6 +30,7 @@ from mendel.registry import (
     Provenance,
     Registry,
     RegistryStore,
+    RowKind,
     Snapshot,
     VersionImage,
     VersionRecord,
@@ -325,6 +327,25 @@ class TestRecords:
             rows.add_policy(replace(first, version=2))
         assert [p.version for p in rows.policies(CREDIT)] == [1, 2]
         assert rows.policies(CREDIT)[0] == first
+
+    def test_a_scan_gives_every_row(self, unit, rows):
+        """Versions, deployments, policies and production periods come kind by kind, each by key, with their content."""
+        first, other = version(1), version(2, model=ModelName("fraud"))
+        deployment, policy = Deployment(model=CREDIT, generation=1), PolicyDocument(model=CREDIT, version=1)
+        period = ProductionPeriod(model=CREDIT, version=1, start=at(1), actor="a", reason="r", start_event="e1")
+        for one in (other, first):
+            rows.add_version(one)
+        rows.put_deployment(deployment)
+        rows.add_policy(policy)
+        rows.open_tenure(period)
+        found = unit.read(lambda tx: list(tx.store(RegistryStore).scan()))
+        assert [(one.kind, one.name, one.content, one.fault) for one in found] == [
+            (RowKind.VERSION, "credit@1", first, ""),
+            (RowKind.VERSION, "fraud@2", other, ""),
+            (RowKind.DEPLOYMENT, "credit", deployment, ""),
+            (RowKind.POLICY, "credit 1", policy, ""),
+            (RowKind.PERIOD, "credit 1", NumberedPeriod(number=1, period=period), ""),
+        ]
 
     def test_keys_come_and_go(self, rows):
         """A secret is found by its digest, and written again in place of the former row."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta, timezone
 
 import pytest
@@ -202,6 +203,18 @@ class TestLedger:
         """Before anything happened there is no head and no entry."""
         assert unit.read(lambda tx: tx.store(Ledger).head()) is None
         assert entries(unit) == ()
+
+    def test_the_newest_entry_until_a_moment(self, unit):
+        """Of the events at or before a moment the one with the highest number is given, whatever the clock did."""
+        for number, seconds in enumerate([10, 60, 20], start=1):
+            event = replace(happened(f"e{number}"), time=EPOCH + seconds * SECOND)
+            unit.write(lambda tx, event=event: tx.append(event))
+
+        def newest(seconds):
+            found = unit.read(lambda tx: tx.store(Ledger).newest_until(EPOCH + seconds * SECOND))
+            return found and found.event.id
+
+        assert [newest(seconds) for seconds in (9, 10, 19, 20, 60)] == [None, "e1", "e1", "e3", "e3"]
 
     def test_entries_are_filtered(self, unit):
         """By sequence, limit, type, and by subject, where a model finds its versions but not its namesakes."""

@@ -236,6 +236,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Sett
     intake = LazyIntake(data.root / "intake", stores.segments)
     closing.callback(intake.close)
     _ensure_key(data, registry)
+    registry.timeline.record_whole_state()
     return Rooms(
         data=data,
         stores=stores,

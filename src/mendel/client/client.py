@@ -30,6 +30,7 @@ from mendel.operations import (
     policies,
     runs,
     servers,
+    time_travel,
 )
 from mendel.operations.binding import url_of, write_request
 from mendel.operations.ledger import LedgerPage, LedgerProof
@@ -37,6 +38,7 @@ from mendel.operations.lifecycle import Promotion
 from mendel.operations.operation import JSON_TYPE
 from mendel.operations.problems import MEDIA_TYPE, from_problem
 from mendel.operations.requests import Nothing, OfModel, OneModel, OneVersion
+from mendel.operations.time_travel import RegistryAt, RegistryChanges
 from mendel.predictions import LabelRow, LogStats
 from mendel.registry import (
     GateRecord,
@@ -187,6 +189,33 @@ class Client(ModelRegistering):
         """List the periods in production of the versions of *model*, with the caller who promoted each."""
         return self._call(lifecycle.history, _model(model))
 
+    def state_at(self, at: str | datetime, model: str | None = None) -> RegistryAt:
+        """
+        Get stages, deployments and policies as they were at a point in the past.
+
+        Args:
+            at: A time with its zone (``2026-03-01T12:00Z``), a duration before now (``2h``), or the sequence number of
+                a ledger entry (``120`` or ``seq:120``).
+            model: The name of one model; None gives all models.
+
+        Raises:
+            StateUnknown: The ledger does not tell the state at that point.
+        """
+        return self._call(time_travel.state_at, time_travel.StateAt(at=_point(at), model=_name(model)))
+
+    def diff(self, since: str | datetime, until: str | datetime | None = None) -> RegistryChanges:
+        """
+        List the rows of the registry that changed between two points, written as in :meth:`state_at`.
+
+        Args:
+            until: The later point; None takes now.
+
+        Raises:
+            StateUnknown: The ledger does not tell the state at one of the points.
+        """
+        end = None if until is None else _point(until)
+        return self._call(time_travel.diff, time_travel.Diff(since=_point(since), until=end))
+
     def version_faults(self, ref: str | VersionRef) -> tuple[VersionFault, ...]:
         """List why servers cannot load a version, and how its answers differ, with the values of the probe rows."""
         return self._call(models.version_faults, _version(ref))
@@ -296,7 +325,13 @@ class Client(ModelRegistering):
         return self._call(lifecycle.promote, request)
 
     def rollback(
-        self, model: str, *, reason: str, to: int | None = None, to_time: datetime | None = None, dry_run: bool = False
+        self,
+        model: str,
+        *,
+        reason: str,
+        to: int | None = None,
+        to_time: datetime | str | None = None,
+        dry_run: bool = False,
     ) -> RolledBack:
         """
         Put a former production version back into production.
@@ -304,11 +339,12 @@ class Client(ModelRegistering):
         Args:
             reason: The reason, which the ledger records.
             to: The number of the version.
-            to_time: A time at which the version was in production. Without *to* and *to_time*, the newest former
-                production version is taken.
+            to_time: A point at which the version was in production, as in :meth:`state_at`. Without *to* and *to_time*,
+                the newest former production version is taken.
             dry_run: True only finds the version and changes nothing.
         """
-        request = lifecycle.RollBack(model=ModelName(model), reason=reason, to=to, to_time=to_time, dry_run=dry_run)
+        point = None if to_time is None else _point(to_time)
+        request = lifecycle.RollBack(model=ModelName(model), reason=reason, to=to, to_time=point, dry_run=dry_run)
         return self._call(lifecycle.rollback, request)
 
     def undeploy(
@@ -648,6 +684,10 @@ def _version(ref: str | VersionRef) -> OneVersion:
 
 def _model(model: str) -> OneModel:
     return OneModel(model=ModelName(model))
+
+
+def _point(point: str | datetime) -> str:
+    return point if isinstance(point, str) else point.isoformat()
 
 
 def _name(model: str | None) -> ModelName | None:

@@ -139,6 +139,9 @@ class Ledger(Protocol):
     def head(self) -> LedgerEntry | None:
         """Give the newest entry; None when the ledger is empty."""
 
+    def newest_until(self, moment: datetime) -> LedgerEntry | None:
+        """Give the newest entry whose event happened at or before *moment*; None if no event did."""
+
     def entries(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), subject: str | None = None
     ) -> tuple[LedgerEntry, ...]:

@@ -22,6 +22,7 @@ from mendel.errors import (
     NothingToReturnTo,
     PromotionRefused,
     RunnerFailed,
+    StateUnknown,
     StoreUnavailable,
     Unavailable,
     VersionNotFound,
@@ -30,8 +31,9 @@ from mendel.healing import LookResult
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import BodyKind, Header, operation
 from mendel.operations.requests import Number, OneModel, OneVersion
+from mendel.operations.time_travel import point_of
 from mendel.registry import GateRecord, Override, ProductionPeriod, RegistryStore, RolledBack, VersionRecord
-from mendel.values import Deployment, Moment, Scope, Stage, check_integer
+from mendel.values import Deployment, Scope, Stage, check_integer
 
 ROWS = BodyKind(max_bytes=256 << 20, media_types={"multipart/form-data": None})
 _MAX_DIGITS = 19
@@ -139,14 +141,14 @@ class RollBack(OneModel):
 
     Attributes:
         to: The number of the version.
-        to_time: The time at which the version was in production. Without ``to`` and ``to_time``, the newest former
-            production version is taken.
+        to_time: A point at which the version was in production, written as in ``state_at``. Without ``to`` and
+            ``to_time``, the newest former production version is taken.
         dry_run: True only finds the version and changes nothing.
     """
 
     reason: str
     to: Number | None = None
-    to_time: Moment | None = None
+    to_time: str | None = None
     dry_run: bool = False
 
 
@@ -285,14 +287,18 @@ def canary(call: Call, request: Canary) -> Deployment:
     "POST",
     "/models/{model}/rollback",
     scope=Scope.DEPLOY,
-    errors=(ModelNotFound, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage),
+    errors=(ModelNotFound, StateUnknown, NothingToReturnTo, IllegalTransition, PromotionRefused, NeedsNewImage),
 )
 def rollback(call: Call, request: RollBack) -> RolledBack:
     """Put a former production version back into production; the result contains the receipt of its ledger entry."""
-    lifecycle = call.hub.registry.lifecycle
+    lifecycle, to = call.hub.registry.lifecycle, request.to
+    if request.to_time is not None:
+        if to is not None:
+            raise InvalidInput("The rollback names both a version and a time; give only one.")
+        to = call.hub.registry.timeline.production_at(request.model, point_of(call, request.to_time))
     if request.dry_run:
-        return lifecycle.plan_roll_back(request.model, to=request.to, to_time=request.to_time)
-    done = lifecycle.roll_back(request.model, by=call.by, reason=request.reason, to=request.to, to_time=request.to_time)
+        return lifecycle.plan_roll_back(request.model, to=to)
+    done = lifecycle.roll_back(request.model, by=call.by, reason=request.reason, to=to)
     return replace(done, **_proved(call, done.deployment))
 
 

@@ -19,10 +19,25 @@ from mendel.operations import (
     policies,
     runs,
     servers,
+    time_travel,
 )
 from mendel.operations.operation import Operation
 
-_TOPICS = (health, models, lifecycle, policies, performance, incidents, evidence, runs, labels, ledger, keys, servers)
+_TOPICS = (
+    health,
+    models,
+    lifecycle,
+    policies,
+    performance,
+    incidents,
+    evidence,
+    runs,
+    labels,
+    ledger,
+    time_travel,
+    keys,
+    servers,
+)
 
 OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(
     {one.name: one for topic in _TOPICS for one in vars(topic).values() if isinstance(one, Operation)}

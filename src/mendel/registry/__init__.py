@@ -30,8 +30,17 @@ if TYPE_CHECKING:
     )
     from mendel.registry.lineage import Contributor, LineageEntry
     from mendel.registry.lookups import unknown_model
+    from mendel.registry.points_in_time import AfterEntry, PointInTime, parse_point
     from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
-    from mendel.registry.ports import ArtifactStore, ForeignVersion, Mirror, Publication, Published, RegistryStore
+    from mendel.registry.ports import (
+        ArtifactStore,
+        ForeignVersion,
+        Mirror,
+        Publication,
+        Published,
+        RegistryStore,
+        StoredRow,
+    )
     from mendel.registry.registration import (
         PendingRegistration,
         Registered,
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
         default_name,
     )
     from mendel.registry.registry import Registry
+    from mendel.registry.registry_state import NumberedPeriod, RegistryState, VersionState, fold
     from mendel.registry.rollback_triggers import (
         Criterion,
         CriterionReading,
@@ -85,6 +95,9 @@ if TYPE_CHECKING:
         require_transition,
     )
     from mendel.registry.stage_transitions import MIRROR_ALIAS
+    from mendel.registry.state_check import StateFault, state_faults
+    from mendel.registry.state_differences import FieldDifference, RowChange, RowDifference, RowKind, differences
+    from mendel.registry.timeline import PastState, RegistryDiff, Timeline
     from mendel.registry.version_faults import VersionFault
     from mendel.registry.version_records import (
         Approval,
@@ -105,6 +118,7 @@ __all__ = [
     "MINUTE",
     "MIRROR_ALIAS",
     "TRANSITIONS",
+    "AfterEntry",
     "ApiKey",
     "Approval",
     "ArtifactStore",
@@ -113,6 +127,7 @@ __all__ = [
     "Criterion",
     "CriterionReading",
     "Expectations",
+    "FieldDifference",
     "Flag",
     "ForeignVersion",
     "GateRecord",
@@ -128,9 +143,12 @@ __all__ = [
     "Mirror",
     "ModelState",
     "NewKey",
+    "NumberedPeriod",
     "Override",
+    "PastState",
     "PendingRegistration",
     "Plan",
+    "PointInTime",
     "PolicyDocument",
     "Presence",
     "PresenceOf",
@@ -144,26 +162,37 @@ __all__ = [
     "Registration",
     "RegistrationMetadata",
     "Registry",
+    "RegistryDiff",
+    "RegistryState",
     "RegistryStore",
     "Remedy",
     "RollbackCheck",
     "RollbackPolicy",
     "RolledBack",
+    "RowChange",
+    "RowDifference",
+    "RowKind",
     "ServerState",
     "ServingWindow",
     "Snapshot",
     "StageChange",
+    "StateFault",
+    "StoredRow",
     "StudyReadings",
+    "Timeline",
     "VersionFault",
     "VersionImage",
     "VersionRecord",
+    "VersionState",
     "VersionStatus",
     "admit",
     "availability_by",
     "availability_of",
     "default_name",
+    "differences",
     "evidence_of",
     "exceeds",
+    "fold",
     "former_versions",
     "grown",
     "health_report",
@@ -177,6 +206,7 @@ __all__ = [
     "latency_percentile",
     "mirror_alias",
     "nothing_serves",
+    "parse_point",
     "plan_canary",
     "plan_promotion",
     "plan_release_of_kept",
@@ -189,6 +219,7 @@ __all__ = [
     "serving_window",
     "severity_of",
     "snapshot_of",
+    "state_faults",
     "total",
     "unknown_model",
 ]

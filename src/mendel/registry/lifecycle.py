@@ -163,7 +163,6 @@ class Lifecycle:
         by: str,
         reason: str,
         to: int | None = None,
-        to_time: datetime | None = None,
         step: StepKey | None = None,
     ) -> RolledBack:
         """
@@ -178,7 +177,7 @@ class Lifecycle:
             store = tx.store(RegistryStore)
             require_model(store, model)
             state = self._state(store, model)
-            plan = plan_rollback(state, to=to, to_time=to_time)
+            plan = plan_rollback(state, to=to)
             target, away = entering(plan, state, Stage.PRODUCTION), entering(plan, state, Stage.ROLLBACK)
             cause = self._plans.cause(
                 "model.rollback", away, act, state, plan, from_version=away.number, to_version=target.number
@@ -188,7 +187,7 @@ class Lifecycle:
 
         return self._transactions.write_once(RolledBack, work, step)
 
-    def plan_roll_back(self, model: ModelName, *, to: int | None = None, to_time: datetime | None = None) -> RolledBack:
+    def plan_roll_back(self, model: ModelName, *, to: int | None = None) -> RolledBack:
         """
         Compute the result that :meth:`roll_back` would have now, without changing anything.
 
@@ -200,7 +199,7 @@ class Lifecycle:
         def work(store: RegistryStore) -> RolledBack:
             require_model(store, model)
             state = self._state(store, model)
-            plan = plan_rollback(state, to=to, to_time=to_time)
+            plan = plan_rollback(state, to=to)
             return RolledBack(
                 from_version=entering(plan, state, Stage.ROLLBACK).ref,
                 to_version=entering(plan, state, Stage.PRODUCTION).ref,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,9 @@ from mendel.registry.api_keys import ApiKey
 from mendel.registry.history import GateRecord, ProductionPeriod
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.registration import PendingRegistration
+from mendel.registry.registry_state import NumberedPeriod
 from mendel.registry.snapshots import ServerState, Snapshot
+from mendel.registry.state_differences import RowKind
 from mendel.registry.version_records import VersionRecord
 from mendel.values import (
     Deployment,
@@ -136,6 +138,9 @@ class RegistryStore(Protocol):
             AlreadyExists: The policy's version number is in use.
         """
 
+    def scan(self) -> Iterator[StoredRow]:
+        """Give every row of versions, deployments, policies and production periods: kind by kind, each by key."""
+
     def api_keys(self) -> tuple[ApiKey, ...]:
         """Give every secret of every API key, oldest first; expired and revoked ones included."""
 
@@ -190,6 +195,23 @@ class RegistryStore(Protocol):
 
     def drop_snapshot(self, snapshot: Snapshot) -> None:
         """Delete the snapshot with this version, window and source; no error if it does not exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRow:
+    """
+    A row of the registry's tables as the database holds it.
+
+    Attributes:
+        name: The row's name, as in :class:`~mendel.registry.state_differences.RowDifference`.
+        content: The content; None if it cannot be decoded.
+        fault: Why columns of the row, by which it is found, contradict the content; else empty.
+    """
+
+    kind: RowKind
+    name: str
+    content: VersionRecord | Deployment | PolicyDocument | NumberedPeriod | None
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from mendel.registry.parity_records import ParityRecords
 from mendel.registry.performance import Performance
 from mendel.registry.policy_store import Policies
 from mendel.registry.ports import ArtifactStore
+from mendel.registry.timeline import Timeline
 from mendel.registry.transactions import ModelLocks, RegistryTransactions
 from mendel.registry.versions import Versions
 
@@ -47,4 +48,5 @@ class Registry:
         self.performance = Performance(transactions, clock, presence)
         self.policies = Policies(transactions, clock)
         self.keys = Keys(transactions, clock)
+        self.timeline = Timeline(unit, clock, new_id)
         self.artifact_mirror = ArtifactMirror(transactions, artifacts, locks)

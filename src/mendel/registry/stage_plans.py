@@ -15,7 +15,7 @@ from mendel.errors import (
     PromotionRefused,
 )
 from mendel.registry.admission import admit, require_same_code, signature_refusals
-from mendel.registry.history import GateRecord, Override, ProductionPeriod, former_versions, in_production_at
+from mendel.registry.history import GateRecord, Override, ProductionPeriod, former_versions
 from mendel.registry.parity_rule import require_parity
 from mendel.registry.policies import PolicyDocument
 from mendel.registry.version_records import Governance, VersionRecord
@@ -197,10 +197,10 @@ def plan_canary(
     return Plan(changes=changes, deployment=deployment, governance=governance)
 
 
-def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime | None = None) -> Plan:
+def plan_rollback(state: ModelState, *, to: int | None = None) -> Plan:
     """
-    Plan the return to a former production version: *to*, or the version in production at *to_time*, or the most recent
-    one that is neither in stage rollback nor deprecated.
+    Plan the return to a former production version: *to*, or the most recent one that is neither in stage rollback nor
+    deprecated.
 
     Gates, governance and cooldown are not checked, but signature and code are.
 
@@ -213,7 +213,7 @@ def plan_rollback(state: ModelState, *, to: int | None = None, to_time: datetime
     serving = state.serving
     if serving is None:
         raise NothingToReturnTo(f"The model {state.deployment.model} has no version in production to roll back.")
-    target = state.versions[_return_target(state, serving, to=to, to_time=to_time)]
+    target = state.versions[_return_target(state, serving, to=to)]
     require_transition(target.stage, Stage.PRODUCTION)
     if refusals := signature_refusals(target, serving):
         raise PromotionRefused(f"{target.ref} cannot return to production: {refusals[0]}", reasons=refusals)
@@ -336,19 +336,14 @@ def _require_generation(deployment: Deployment, expected: int) -> None:
         )
 
 
-def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None, to_time: datetime | None) -> int:
+def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None) -> int:
     model = serving.model
-    if to is not None and to_time is not None:
-        raise InvalidValue("The rollback names both a version and a time; give only one.")
     former = former_versions(state.tenures, serving=serving.number)
-    if to_time is not None:
-        to = in_production_at(state.tenures, to_time)
-        if to is None:
-            raise NothingToReturnTo(f"No version of {model} was in production at {to_time.isoformat()}.")
     if to is not None:
         if to not in former:
+            before = f"was never in production before the current version of {model}"
             raise NothingToReturnTo(
-                f"{model}@{to} was never in production before the current version of {model}.",
+                f"{model}@{to} {'is in production now' if to == serving.number else before}.",
                 remedy=f"Former production versions: {', '.join(map(str, former)) or 'none'}.",
             )
         return to

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from mendel.durable import Event, NewId, StepKey, Transaction, UnitOfWork
 from mendel.registry.ports import RegistryStore
+from mendel.registry.row_recording import with_rows_recorded
 from mendel.registry.version_records import VersionRecord
 from mendel.values import ModelName, from_builtins, to_builtins
 
@@ -59,8 +60,12 @@ class RegistryTransactions:
         return self._unit.read(lambda tx: work(tx.store(RegistryStore)))
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run *work* in one transaction; if another writer interferes, the whole transaction runs again."""
-        return self._unit.write(work)
+        """
+        Run *work* in one transaction; if another writer interferes, the whole transaction runs again.
+
+        The events of *work* carry the rows of the registry that *work* wrote.
+        """
+        return self._unit.write(with_rows_recorded(work))
 
     def write_once(self, kind: type[T], work: Callable[[Transaction], T], step: StepKey | None) -> T:
         """
@@ -68,8 +73,9 @@ class RegistryTransactions:
         run *work*.
         """
         if step is None:
-            return self._unit.write(work)
-        return from_builtins(self._unit.write_once(step, lambda tx: to_builtins(work(tx))), kind)
+            return self.write(work)
+        recorded = with_rows_recorded(work)
+        return from_builtins(self._unit.write_once(step, lambda tx: to_builtins(recorded(tx))), kind)
 
     def event(self, kind: str, subject: str, by: str, now: datetime, **data: Any) -> Event:
         """Make an event for the ledger with a new id."""

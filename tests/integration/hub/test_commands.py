@@ -110,6 +110,28 @@ def test_a_version_lives_by_commands(hub, mendel, model):
     assert mendel("undeploy", model, "--reason", "done").out == f"{model} serves nothing (generation 4)\n"
 
 
+def test_the_past_by_commands(hub, mendel, model):
+    """History at a point, a diff, and a rollback to a point tell and restore what was; a number is a version there."""
+    hub.promoted(model, 2)
+    entries = hub.client.events(subject=model).entries
+    first, second = (one.sequence for one in entries if one.event.type == "model.promoted")
+    past = mendel("history", model, "--at", f"seq:{first}")
+    assert past.out.splitlines()[2].split()[:2] == [model, "1"]
+    assert "production" in past.out
+    (shown,) = mendel("history", model, "--at", first, "--json").json["models"]
+    assert shown["deployment"]["routes"] == [{"share": 1.0, "version": 1}]
+    assert model in mendel("history", "--at", "0s").out
+    changed = mendel("diff", "--from", first, "--to", second).out
+    assert f"{model}@2" in changed
+    assert "stage: sandbox -> production" in changed
+    rows = mendel("diff", "--from", first, "--json").json["rows"]
+    assert ("deployment", model, "changed") in {(row["kind"], row["row"], row["change"]) for row in rows}
+    planned = mendel("rollback", model, "--to", f"seq:{first}", "--reason", "x", "--dry-run")
+    assert planned.out.startswith(f"{model} would return from {model}@2 to {model}@1")
+    assert mendel("rollback", model, "--to", "1000d", "--reason", "x").code == 1
+    assert mendel("diff", "--from", second, "--to", first).code != 0
+
+
 def test_a_version_without_rows_leaves_development_by_a_file_or_a_reason(hub, mendel, tmp_path):
     """Both ways out over HTTP: the refusal names them, the version, its card and the ledger say which was taken."""
     file, rows = tmp_path / "rows.csv", np.random.default_rng(1).normal(size=(30, 2))

@@ -10,6 +10,7 @@ from mendel.errors import (
     Conflict,
     GenerationConflict,
     IllegalTransition,
+    InvalidInput,
     InvalidPolicy,
     InvalidValue,
     MendelError,
@@ -224,8 +225,10 @@ class TestRollingBack:
         assert client.rollback(model, reason="x", to=1).to_version == first
         moment = client.history(model)[1].start
         assert client.rollback(model, reason="x", to_time=moment, dry_run=True).to_version == second
-        with pytest.raises(InvalidValue):
+        with pytest.raises(InvalidInput):
             client.rollback(model, reason="x", to=2, to_time=moment)
+        with pytest.raises(NothingToReturnTo, match="in production now"):
+            client.rollback(model, reason="x", to_time="0s")
         with pytest.raises(NothingToReturnTo, match="Former production versions: "):
             client.rollback(model, reason="x", to=9)
 

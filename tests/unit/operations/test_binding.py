@@ -51,7 +51,7 @@ REQUESTS = {
         model=names,
         reason=texts,
         to=st.none() | numbers,
-        to_time=st.none() | moments,
+        to_time=st.none() | texts,
         dry_run=st.booleans(),
     ),
     "desired": st.builds(AwaitDesired, after=st.integers(-1, 2**63 - 1), wait=st.floats(0, 60)),

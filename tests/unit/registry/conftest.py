@@ -13,7 +13,7 @@ from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.memory.registry import STORES
 from mendel.durable import Ledger, Outbox
 from mendel.registry import Registration, Registry
-from mendel.values import EPOCH, ColumnSpec, ColumnType, ModelName, Signature, VersionRef
+from mendel.values import EPOCH, ColumnSpec, ColumnType, ModelName, Signature, Stage, VersionRef
 
 SIGNATURE = Signature.of_columns(
     (ColumnSpec(name="age", type=ColumnType.DOUBLE), ColumnSpec(name="income", type=ColumnType.DOUBLE)),
@@ -73,7 +73,7 @@ class House:
         if approved:
             record = self.registry.lifecycle.approve(record.ref, policy=True, bias=True, by="ann")
         if sandbox and record.stage == "development":
-            record = self.registry.lifecycle.transition(record.ref, "sandbox", by="ann", without_parity="no rows")
+            record = self.registry.lifecycle.transition(record.ref, Stage.SANDBOX, by="ann", without_parity="no rows")
         return record
 
     def promoted(self, count=1, **changes):

@@ -414,21 +414,6 @@ class TestRollback:
                 registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=number)
         assert registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=1).to_version == house.ref(1)
 
-    def test_to_a_time(self, house, registry):
-        """The version of a moment comes back; a moment before the first, or of the serving one, has none."""
-        house.promoted(3)
-        tenures = registry.lifecycle.history(house.model)
-        half = tenures[0].start + timedelta(seconds=30)
-        with pytest.raises(NothingToReturnTo):
-            registry.lifecycle.roll_back(
-                house.model, by="ann", reason="r", to_time=tenures[0].start - timedelta(seconds=1)
-            )
-        with pytest.raises(NothingToReturnTo):
-            registry.lifecycle.roll_back(house.model, by="ann", reason="r", to_time=house.clock())
-        with pytest.raises(InvalidValue):
-            registry.lifecycle.roll_back(house.model, by="ann", reason="r", to=1, to_time=half)
-        assert registry.lifecycle.roll_back(house.model, by="ann", reason="r", to_time=half).to_version == house.ref(1)
-
     def test_a_rolled_back_version_returns_by_sandbox_only(self, house, registry):
         """What was rolled back is named in vain until it was moved to sandbox."""
         house.promoted(3)

@@ -20,7 +20,7 @@ from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql.registry import STORES as SQL_STORES
 from mendel.durable import Ledger
 from mendel.errors import Conflict, GenerationConflict
-from mendel.registry import TRANSITIONS, Registration, Registry, in_production_at
+from mendel.registry import TRANSITIONS, Registration, Registry, in_production_at, state_faults
 from mendel.values import EPOCH, ModelName, Stage, VersionRef
 from support.databases import new_sqlite
 
@@ -122,6 +122,10 @@ class RegistryMachine(RuleBasedStateMachine):
         if deployment is not None:
             assert deployment.production == ref.number
 
+    @rule(error_rate=st.sampled_from([0.01, 0.02]))
+    def set_policy(self, error_rate):
+        self.registry.policies.set(CREDIT, {"rollback": {"error_rate": error_rate}})
+
     @rule()
     def promote_the_newest_that_is_ready(self):
         ready = [n for n, stage in self.stages().items() if stage in {Stage.SANDBOX, Stage.CANARY}]
@@ -202,6 +206,11 @@ class RegistryMachine(RuleBasedStateMachine):
             assert after in TRANSITIONS[before]
             told[number] = after
         assert told == self.stages()
+
+    @invariant()
+    def the_events_give_the_tables(self):
+        """The state that is folded from the events is the state in the tables, row by row."""
+        assert self.unit.read(lambda tx: list(state_faults(tx))) == []
 
 
 class SqlRegistryMachine(RegistryMachine):

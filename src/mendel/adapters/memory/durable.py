@@ -42,6 +42,9 @@ class MemoryLedger:
     def head(self) -> LedgerEntry | None:
         return self._entries.get(len(self._entries))
 
+    def newest_until(self, moment: datetime) -> LedgerEntry | None:
+        return next((one for one in reversed(self._entries.values()) if one.event.time <= moment), None)
+
     def entries(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), subject: str | None = None
     ) -> tuple[LedgerEntry, ...]:

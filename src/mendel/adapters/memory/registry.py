@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,12 +11,15 @@ from mendel.errors import AlreadyExists, Conflict, GenerationConflict
 from mendel.registry import (
     ApiKey,
     GateRecord,
+    NumberedPeriod,
     PendingRegistration,
     PolicyDocument,
     ProductionPeriod,
     RegistryStore,
+    RowKind,
     ServerState,
     Snapshot,
+    StoredRow,
     VersionRecord,
     grown,
     is_newer,
@@ -169,6 +172,19 @@ class MemoryRegistryStore:
         if any(p.version == document.version for p in known):
             raise AlreadyExists(f"The model {document.model} already has a policy with version {document.version}.")
         self._policies[document.model] = tuple(sorted((*known, document), key=lambda p: p.version))
+
+    def scan(self) -> Iterator[StoredRow]:
+        for ref in sorted(self._versions):
+            yield StoredRow(kind=RowKind.VERSION, name=str(ref), content=self._versions[ref])
+        for deployment in self.deployments():
+            yield StoredRow(kind=RowKind.DEPLOYMENT, name=deployment.model, content=deployment)
+        for model in sorted(self._policies):
+            for document in self._policies[model]:
+                yield StoredRow(kind=RowKind.POLICY, name=f"{model} {document.version}", content=document)
+        for model in sorted(self._tenures):
+            for number, period in enumerate(self._tenures[model], 1):
+                numbered = NumberedPeriod(number=number, period=period)
+                yield StoredRow(kind=RowKind.PERIOD, name=f"{model} {number}", content=numbered)
 
     def api_keys(self) -> tuple[ApiKey, ...]:
         return tuple(sorted(self._keys.values(), key=lambda k: (k.added_at, k.digest)))

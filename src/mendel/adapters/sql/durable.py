@@ -132,6 +132,11 @@ class SqlLedger:
         row = self._connection.execute(_entries().order_by(ledger.c.sequence.desc()).limit(1)).first()
         return None if row is None else _entry(row)
 
+    def newest_until(self, moment: datetime) -> LedgerEntry | None:
+        past = _entries().where(ledger.c.time <= to_micros(moment)).order_by(ledger.c.sequence.desc()).limit(1)
+        row = self._connection.execute(past).first()
+        return None if row is None else _entry(row)
+
     def entries(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), subject: str | None = None
     ) -> tuple[LedgerEntry, ...]:

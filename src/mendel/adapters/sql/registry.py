@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Table,
     and_,
     delete,
@@ -34,6 +33,7 @@ from mendel.adapters.sql.registry_tables import (
     tenures,
     versions,
 )
+from mendel.adapters.sql.stored_rows import period_of, stored_rows, version_columns
 from mendel.errors import AlreadyExists, Conflict, GenerationConflict
 from mendel.registry import (
     ApiKey,
@@ -44,6 +44,7 @@ from mendel.registry import (
     RegistryStore,
     ServerState,
     Snapshot,
+    StoredRow,
     VersionRecord,
     grown,
     is_newer,
@@ -135,11 +136,12 @@ class SqlRegistryStore:
             raise AlreadyExists(f"The version {record.ref}, its uuid or its idempotency key is already registered.")
         self._refuse_second_production(record)
         row = {"model": record.model, "number": record.number, "uuid": record.uuid, "key": record.idempotency_key}
-        self._connection.execute(insert(versions), {**row, **_changing(record)})
+        self._connection.execute(insert(versions), {**row, **version_columns(record), "body": _text(record)})
 
     def replace_version(self, record: VersionRecord) -> None:
         self._refuse_second_production(record)
-        self._connection.execute(update(versions).where(_is(record.ref)).values(**_changing(record)))
+        changed = {**version_columns(record), "body": _text(record)}
+        self._connection.execute(update(versions).where(_is(record.ref)).values(**changed))
 
     def deployment(self, model: ModelName) -> Deployment | None:
         return self._one(Deployment, deployments, deployments.c.model == model)
@@ -179,7 +181,7 @@ class SqlRegistryStore:
 
     def tenures(self, model: ModelName) -> tuple[ProductionPeriod, ...]:
         query = select(tenures).where(tenures.c.model == model).order_by(tenures.c.position)
-        return tuple(_tenure(row) for row in self._connection.execute(query))
+        return tuple(period_of(row) for row in self._connection.execute(query))
 
     def open_tenure(self, tenure: ProductionPeriod) -> None:
         standing = (tenures.c.model == tenure.model) & tenures.c.end_at.is_(None)
@@ -223,6 +225,9 @@ class SqlRegistryStore:
             raise AlreadyExists(f"The model {document.model} already has a policy with version {document.version}.")
         row = {"model": document.model, "version": document.version, "body": _text(document)}
         self._connection.execute(insert(policies), row)
+
+    def scan(self) -> Iterator[StoredRow]:
+        return stored_rows(self._connection)
 
     def api_keys(self) -> tuple[ApiKey, ...]:
         query = select(api_keys.c.body).order_by(api_keys.c.added_at, api_keys.c.digest)
@@ -339,15 +344,6 @@ def _is(ref: VersionRef) -> ColumnElement[bool]:
     return (versions.c.model == ref.model) & (versions.c.number == ref.number)
 
 
-def _changing(record: VersionRecord) -> dict[str, Any]:
-    return {
-        "stage": record.stage.value,
-        "artifact_digest": record.artifact_digest,
-        "image_digest": None if record.image is None else record.image.digest,
-        "body": _text(record),
-    }
-
-
 def _counted(report: ServerReport, counted: VersionCounters, received_at: datetime) -> dict[str, Any]:
     return {
         "server": report.server,
@@ -358,19 +354,6 @@ def _counted(report: ServerReport, counted: VersionCounters, received_at: dateti
         "at": to_micros(received_at),
         "body": _text(counted),
     }
-
-
-def _tenure(row: Row[Any]) -> ProductionPeriod:
-    return ProductionPeriod(
-        model=ModelName(row.model),
-        version=row.version,
-        start=from_micros(row.start_at),
-        end=None if row.end_at is None else from_micros(row.end_at),
-        actor=row.actor,
-        reason=row.reason,
-        start_event=row.start_event,
-        end_event=row.end_event,
-    )
 
 
 def _snapshot_key(snapshot: Snapshot) -> dict[str, Any]:

@@ -74,11 +74,12 @@ SECTIONS = (
                     Verb("list", "model:list_models"),
                     Verb("show", "model:show_model"),
                     Verb("versions", "model:list_versions"),
-                    Verb("history", "model:show_history"),
+                    Verb("history", "time_travel:show_history"),
                     Verb("card", "model:show_card"),
                 ),
                 alone="list",
             ),
+            Verb("diff", "time_travel:diff"),
             Verb("approve", "model:approve"),
             Noun(
                 "parity",
@@ -194,7 +195,7 @@ SECTIONS = (
 )
 FORMER_NAMES = (
     Verb("versions", "model:list_versions"),
-    Verb("history", "model:show_history"),
+    Verb("history", "time_travel:show_history"),
     Verb("card", "model:show_card"),
     Verb("incident", "watch:show_incident"),
     Verb("resolve", "watch:resolve_incident"),

@@ -13,7 +13,7 @@ import click
 from mendel.app.cli.options import ClassifierName, Directory, Model, ProjectPath, Reason, Version, hub, settings_of
 from mendel.app.cli.output import Result, progress, warn
 from mendel.app.cli.parameters import argument, option
-from mendel.app.cli.tables import HISTORY, MODELS, VERSIONS, principal
+from mendel.app.cli.tables import MODELS, VERSIONS
 from mendel.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -188,14 +188,6 @@ def list_versions(model: Model, *, directory: Directory = None) -> Result:
     """List the versions of a model."""
     with hub(directory) as client:
         return VERSIONS.result(client.versions(model), title=f"Versions of {model}")
-
-
-def show_history(model: Model, *, directory: Directory = None) -> Result:
-    """List the versions that were in production, and why."""
-    with hub(directory) as client:
-        found, labels = client.history(model), client.principals()
-    named = [replace(one, actor=principal(one.actor, labels)) for one in found]
-    return Result(found, [HISTORY.grid(named, title=f"{model} in production")])
 
 
 def show_card(

@@ -106,6 +106,16 @@ def as_usage() -> Iterator[None]:
         raise click.BadParameter(str(error)) from error
 
 
+def check_point(text: str | None) -> None:
+    """Check the form of a point in time; another form, or the future, is a usage error."""
+    from mendel.app.clock import utc_now  # noqa: PLC0415 - help must be quick
+    from mendel.registry import parse_point  # noqa: PLC0415
+
+    if text is not None:
+        with as_usage():
+            parse_point(text, now=utc_now())
+
+
 def parse_platforms(given: list[str] | None) -> tuple[Platform, ...]:
     """Parse the values of ``--platform``; a repeated platform is returned once."""
     from mendel.images import Platform  # noqa: PLC0415 - help must be quick

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from mendel.app.cli.options import Directory, DryRun, Model, OneModel, Reason, hub
+from mendel.app.cli.options import Directory, DryRun, Model, OneModel, Reason, check_point, hub
 from mendel.app.cli.output import Result
 from mendel.app.cli.parameters import argument, option
 from mendel.app.cli.tables import RUNS
@@ -21,8 +21,13 @@ def rollback(
     *,
     reason: Reason,
     to: Annotated[
-        int | None,
-        option(metavar="N", help="The version to put into production.", show_default="the previous production version"),
+        str | None,
+        option(
+            metavar="N|TIME",
+            help="The version to put into production; or a point at which it was in production: a time with its zone, "
+            "a duration before now (2h), or a ledger entry (seq:120).",
+            show_default="the previous production version",
+        ),
     ] = None,
     dry_run: DryRun = False,
     directory: Directory = None,
@@ -32,8 +37,11 @@ def rollback(
 
     The current version leaves production; servers load the previous one without a restart.
     """
+    number = int(to) if to is not None and to.isascii() and to.isdigit() else None
+    point = to if number is None else None
+    check_point(point)
     with hub(directory) as client:
-        done = client.rollback(model, to=to, reason=reason, dry_run=dry_run)
+        done = client.rollback(model, to=number, to_time=point, reason=reason, dry_run=dry_run)
     said = "would return" if dry_run else "returned"
     change = f"from {done.from_version} to {done.to_version} (generation {done.deployment.generation})"
     return Result(done, [f"{model} {said} {change}"])

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from mendel.app.settings import Origin
     from mendel.durable import LedgerEntry
     from mendel.healing import Incident, LookVolume, PlaybookRun
+    from mendel.operations.time_travel import ModelAt
     from mendel.projects import StatusRow
-    from mendel.registry import KeyDescription, ProductionPeriod, VersionRecord
+    from mendel.registry import KeyDescription, ProductionPeriod, RowDifference, VersionRecord, VersionState
     from mendel.views import ModelRow
 
 T = TypeVar("T")
@@ -104,6 +105,35 @@ def _tenure(tenure: ProductionPeriod) -> Sequence[object]:
 
 def _looks(found: LookVolume) -> Sequence[object]:
     return found.model, found.day.isoformat(), found.looks, found.size_bytes
+
+
+def _model_at(found: ModelAt) -> Sequence[object]:
+    deployment = found.deployment
+    return (
+        found.model,
+        deployment.production or "-",
+        ", ".join(f"version {route.version} {route.share:.0%}" for route in deployment.routes[1:]) or "-",
+        deployment.shadow or "-",
+        deployment.fallback or "-",
+        deployment.generation,
+        found.policy.version,
+        len(found.versions),
+    )
+
+
+def _version_at(version: VersionState) -> Sequence[object]:
+    given = {"policy": version.governance.policy_compliant, "bias": version.governance.bias_check_passed}
+    approvals = ", ".join(f"{flag} by {approval.by}" for flag, approval in given.items() if approval)
+    return (version.ref.number, version.stage, _time(version.registered_at), version.release_tag or "-", approvals)
+
+
+def _change(row: RowDifference) -> Sequence[object]:
+    told = "; ".join(f"{one.field}: {_value(one.before)} -> {_value(one.after)}" for one in row.fields)
+    return (row.kind, row.row, row.change, told)
+
+
+def _value(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def _incident(found: Incident) -> Sequence[object]:
@@ -196,6 +226,24 @@ HISTORY = Table(
     columns=("Version", "From", "Until", "By", "Reason"),
     row=_tenure,
     empty="The model was never in production.",
+)
+MODELS_AT = Table(
+    title="Models",
+    columns=("Model", "Production", "Canary", "Shadow", "Fallback", "Generation", "Policy", "Versions"),
+    row=_model_at,
+    empty="The registry had no model.",
+)
+VERSIONS_AT = Table(
+    title="Versions",
+    columns=("Version", "Stage", "Registered", "Release", "Approvals"),
+    row=_version_at,
+    empty="The model had no versions.",
+)
+CHANGES = Table(
+    title="Changes",
+    columns=("Kind", "Row", "Change", "Fields"),
+    row=_change,
+    empty="Nothing in the registry changed.",
 )
 INCIDENTS = Table(
     title="Incidents",
