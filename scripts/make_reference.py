@@ -43,8 +43,8 @@ MEANINGS = {
     "serving.body_timeout": "The time in which the body of an HTTP request must arrive; else the answer is 504.",
     "serving.idle_timeout": "The time after which an HTTP connection without a request is closed.",
     "serving.max_connections": (
-        "The largest number of HTTP connections, and of gRPC connections. A further HTTP connection replaces an idle "
-        "one, or gets 503; a further gRPC connection is closed."
+        "The largest number of connections of HTTP, of gRPC and of ZMQ, each. A further HTTP connection replaces an "
+        "idle one, or gets 503; a further one of gRPC or ZMQ is closed."
     ),
     "serving.evict_unused_for": "How long a model must have had no request before it may be unloaded to make room.",
     "serving.doors": (

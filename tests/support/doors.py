@@ -100,7 +100,9 @@ async def open_door(
         context = DoorContext(sockets=(listener,), classifier=classifier, fast=fast)
     else:
         address = f"ipc://{directory}/{door.name}-{id(kernel)}"
-        proxy = ProxyContext(listener=listener, worker_address=address, max_message_bytes=100 << 20)
+        proxy = ProxyContext(
+            listener=listener, worker_address=address, max_message_bytes=100 << 20, max_connections=4096
+        )
         await proxies.enter_async_context(door.proxy(proxy))
         context = DoorContext(proxy_address=address, classifier=classifier, fast=fast)
     await servers.enter_async_context(door.open(kernel, context))

@@ -32,8 +32,8 @@ class ServingPolicy:
         header_timeout: The time in which the headers of an HTTP request must arrive.
         body_timeout: The time in which the body of an HTTP request must arrive.
         idle_timeout: The time after which an HTTP connection without a request is closed.
-        max_connections: The largest number of HTTP connections, and of gRPC connections; divided among the workers,
-            which take at least 1,024 each if the whole is as large.
+        max_connections: The largest number of connections of HTTP, of gRPC and of ZMQ, each; those of HTTP and gRPC are
+            divided among the workers, which take at least 1,024 each if the whole is as large.
         memory_budget_bytes: The memory that the versions of a server may take, divided among its workers; versions that
             load, and versions that drain after a change, count too. Before a load, the size of the version's files
             counts, afterwards the measured memory if it is larger. When a load needs room, models that were not used

@@ -102,12 +102,14 @@ class ProxyContext:
         listener: The listening socket for callers; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
         max_message_bytes: The largest message; a larger one gets an error.
+        max_connections: The largest number of callers' connections; a further one is closed at once.
         keys: Encrypts the connections of callers; None leaves them open.
     """
 
     listener: socket.socket
     worker_address: str
     max_message_bytes: int
+    max_connections: int
     keys: CurveKeys | None = None
 
 

@@ -8,18 +8,20 @@ import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zmq
 import zmq.asyncio
+from msgspec import structs
 from zmq.auth import create_certificates, load_certificate
 
 from mendel.errors import InvalidSettings
-from mendel.serving import Kernel, version_counters
+from mendel.serving import InferenceCall, Kernel, parse_plain, version_counters
 from mendel.serving.metrics import BATCHES
 from mendel.transports.zmq.encryption import CurveKeys, curve_keys
 from mendel.transports.zmq.proxy import ZmqProxy
-from mendel.transports.zmq.server import ZmqServer
+from mendel.transports.zmq.server import ZmqServer, _Message
 from mendel.transports.zmq.worker_rotation import READY
 from mendel.values import ModelName
 
@@ -34,8 +36,10 @@ class Server:
     listener: socket.socket
     ports: dict[str, int]
 
-    def proxy(self) -> ZmqProxy:
-        return ZmqProxy(self.listener.dup(), self.address, max_message_bytes=1 << 20)
+    def proxy(self, *, max_connections: int = 100, keys: CurveKeys | None = None) -> ZmqProxy:
+        return ZmqProxy(
+            self.listener.dup(), self.address, max_message_bytes=1 << 20, max_connections=max_connections, keys=keys
+        )
 
     def worker(self, kernel: Kernel) -> ZmqServer:
         return ZmqServer(kernel, self.address)
@@ -197,6 +201,35 @@ async def test_the_messages_of_a_worker_that_stops_answering_are_answered(server
     assert (reply["data"]["code"], reply["data"]["retry_after"]) == ("unavailable", 1.0)
 
 
+async def test_connections_beyond_the_limit_are_closed(server):
+    """A caller beyond ``serving.max_connections`` is closed at once, and those before it stay connected."""
+    async with server.proxy(max_connections=2):
+        opened = [await asyncio.open_connection("127.0.0.1", server.ports["zmq"]) for _ in range(2)]
+        for reader, _ in opened:
+            assert await asyncio.wait_for(reader.readexactly(1), 20) == b"\xff"
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.ports["zmq"])
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        assert not any(reader.at_eof() for reader, _ in opened)
+        for _, one in [*opened, (reader, writer)]:
+            one.close()
+
+
+async def test_an_answer_that_has_no_form_fails_its_message_alone(serving):
+    """Of a batch in which one answer lacks its probabilities, the other is given, and no message stays open."""
+    kernel, sent = await serving(), []
+    sock = SimpleNamespace(send_multipart=sent.append)
+    bad, good = (_Message(sock, [b"caller"], b"{}", 0.0) for _ in range(2))
+    bad.single = True
+    rows = parse_plain(RECORDS).input
+    calls = [InferenceCall(model="sum", input=rows, door="zmq", caller=message) for message in (bad, good)]
+    answer = await kernel.infer(calls[0])
+    worker = ZmqServer(kernel, "ipc:///nowhere")
+    worker._counts.active = 2
+    worker._predicted([(calls[0], structs.replace(answer, probabilities=[])), (calls[1], answer)])
+    assert [json.loads(frame)["type"] for _, frame in sent] == ["error", "inference_response"]
+    assert worker._counts.active == 0
+
+
 @pytest.fixture
 def keys(tmp_path: Path) -> CurveKeys:
     """The keys of a server that knows one caller."""
@@ -220,9 +253,8 @@ async def test_only_callers_with_a_known_key_are_answered(server, serving, keys,
         made.connect(f"tcp://127.0.0.1:{server.ports['zmq']}")
         return made
 
-    proxy = ZmqProxy(server.listener.dup(), server.address, max_message_bytes=1 << 20, keys=keys)
     try:
-        async with proxy, server.worker(await serving()):
+        async with server.proxy(keys=keys), server.worker(await serving()):
             refused = [caller(load_certificate(tmp_path / "stranger.key_secret")), caller(None)]
             for one in refused:
                 await one.send(b'{"type": "heartbeat"}')

@@ -157,7 +157,7 @@ def test_messages_survive_the_wire(desire):
     for message in (
         Desire(state=desire(ONE, TWO, revision=3, keep=(1,)), base=desire(ONE, revision=2)),
         status(2, 2, "why\nnot"),
-        BeginProxy(door="zmq", listener=5, worker_address="ipc:///tmp/x", max_message_bytes=9),
+        BeginProxy(door="zmq", listener=5, worker_address="ipc:///tmp/x", max_message_bytes=9, max_connections=7),
     ):
         line = to_line(message)
         assert line.count(b"\n") == 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mendel.transports.zmq.message_filter import MAX_FRAMES, REFUSED, MessageFilter
+from mendel.transports.zmq.message_filter import MAX_FRAMES, REFUSED, HandshakeFilter, MessageFilter
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\0NULL" + bytes(48)
 READY = b"\x04\x06\x05READY"
@@ -77,3 +77,20 @@ def test_an_endless_message_costs_no_memory():
 def test_what_is_not_zmtp_3_is_refused(sent):
     """The connection is closed when the greeting is another protocol's, or a command is too large."""
     assert passed(sent, []) is None
+
+
+HANDSHAKE = GREETING + b"\x04\xc8" + bytes(200) + b"\x06" + (300).to_bytes(8) + bytes(300)
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=12))
+def test_encrypted_connections_pass_however_they_arrive(cuts):
+    """The handshake and what follows it, which may be large, is passed on unchanged."""
+    filter_, sent = HandshakeFilter(), HANDSHAKE + frame(bytes(100_000), more=False)
+    places = [0, *sorted(cut % (len(HANDSHAKE) + 1) for cut in cuts), len(sent)]
+    assert b"".join(filter_(sent[start:end]) for start, end in pairwise(places)) == sent
+
+
+@pytest.mark.parametrize("place", [len(GREETING), len(GREETING) + 202], ids=["HELLO", "INITIATE"])
+def test_a_huge_handshake_is_refused(place):
+    """A caller that is not known yet may not send a command of megabytes."""
+    assert HandshakeFilter()(HANDSHAKE[:place] + b"\x06" + (1 << 20).to_bytes(8)) is None

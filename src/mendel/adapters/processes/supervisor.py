@@ -194,6 +194,7 @@ class Launcher:
                 listener=listener,
                 worker_address=self._worker_address(door),
                 max_message_bytes=self._settings.serving.max_body_bytes,
+                max_connections=self._settings.serving.max_connections,
                 key=self._settings.serving.zmq_key,
                 clients=self._settings.serving.zmq_clients,
                 style=self._settings.style,

@@ -79,6 +79,7 @@ class BeginProxy:
     listener: int
     worker_address: str
     max_message_bytes: int
+    max_connections: int
     key: str | None = None
     clients: str | None = None
     style: LogStyle = field(default_factory=LogStyle)

@@ -38,6 +38,7 @@ async def pass_messages(channel: Channel) -> None:
         listener=socket.socket(fileno=begin.listener),
         worker_address=begin.worker_address,
         max_message_bytes=begin.max_message_bytes,
+        max_connections=begin.max_connections,
         keys=curve_keys(begin.key, begin.clients),
     )
     async with proxy(context):

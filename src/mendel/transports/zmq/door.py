@@ -21,7 +21,11 @@ def _proxy(context: ProxyContext) -> AbstractAsyncContextManager[object]:
     from mendel.transports.zmq.proxy import ZmqProxy  # noqa: PLC0415
 
     return ZmqProxy(
-        context.listener, context.worker_address, max_message_bytes=context.max_message_bytes, keys=context.keys
+        context.listener,
+        context.worker_address,
+        max_message_bytes=context.max_message_bytes,
+        max_connections=context.max_connections,
+        keys=context.keys,
     )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import zmq
     from zmq.auth.asyncio import AsyncioAuthenticator
 
+_DOMAIN = "mendel"
 _HOW = "Make both with zmq.auth.create_certificates of the package pyzmq."
 
 
@@ -46,6 +47,8 @@ class CurveKeys:
         """Let *sock*, which is not bound yet, take encrypted connections only."""
         sock.curve_publickey, sock.curve_secretkey = self._pair()
         sock.curve_server = True
+        sock.zap_domain = _DOMAIN.encode()
+        sock.zap_enforce_domain = True  # without the authenticator, nobody is let in
 
     def authenticator(self, context: zmq.Context[Any]) -> AsyncioAuthenticator:
         """Start to refuse callers of *context* whose keys are not known; the caller stops the authenticator."""
@@ -53,7 +56,7 @@ class CurveKeys:
 
         made = AsyncioAuthenticator(context)
         made.start()
-        made.configure_curve(domain="*", location=str(self.callers))
+        made.configure_curve(domain=_DOMAIN, location=str(self.callers))
         return made
 
     def _pair(self) -> tuple[bytes, bytes]:

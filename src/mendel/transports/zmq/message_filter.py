@@ -18,6 +18,35 @@ _LARGEST_COMMAND: Final = 1 << 16
 _REPLACEMENT: Final = bytes((0, len(REFUSED))) + REFUSED
 
 
+class HandshakeFilter:
+    """
+    Passes on the bytes that a caller sends over one encrypted connection (ZMTP 3 with CURVE).
+
+    Only the two commands of the caller's handshake are looked at: libzmq would take such a command up to the size of a
+    message, before it knows the caller. What follows is encrypted.
+    """
+
+    def __init__(self) -> None:
+        self._commands, self._skipped, self._head = 2, _GREETING_BYTES, b""
+
+    def __call__(self, received: bytes) -> bytes | None:
+        """Give the bytes to pass on; None when the connection must be closed, because a command is too large."""
+        place = 0
+        while self._commands and place < len(received):
+            if self._skipped:
+                step = min(self._skipped, len(received) - place)
+                place, self._skipped = place + step, self._skipped - step
+                continue
+            self._head += received[place : place + 1]
+            place += 1
+            if len(self._head) == (9 if self._head[0] & _LONG else 2):
+                self._skipped, self._head = int.from_bytes(self._head[1:]), b""
+                self._commands -= 1
+                if self._skipped > _LARGEST_COMMAND:
+                    return None
+        return received
+
+
 class MessageFilter:
     """
     Passes on the bytes that a caller sends over one connection (ZMTP 3, without encryption).

@@ -17,7 +17,7 @@ from mendel.transports.socket_splice import Splice
 from mendel.transports.zmq.bulk_receipt import BulkReceipt
 from mendel.transports.zmq.encryption import CurveKeys
 from mendel.transports.zmq.lasting_tasks import LastingTasks
-from mendel.transports.zmq.message_filter import MessageFilter
+from mendel.transports.zmq.message_filter import HandshakeFilter, MessageFilter
 from mendel.transports.zmq.unanswered_messages import UnansweredMessages, overloaded, worker_lost
 from mendel.transports.zmq.worker_rotation import CLOSED, CLOSING, STILL_CLOSING, WorkerRotation
 
@@ -45,6 +45,7 @@ class ZmqProxy:
         listener: A listening TCP socket; the proxy closes it.
         worker_address: The address to which workers connect, ``ipc:///path``.
         max_message_bytes: The largest message; a larger one gets an error.
+        max_connections: The largest number of callers' connections; a further one is closed at once.
         keys: Encrypts the connections of callers, and refuses callers without a known key; None leaves them open. The
             proxy cannot look into encrypted messages: a larger message then ends its connection.
         clock: Gives the seconds since 1970, for the errors that the proxy itself sends.
@@ -56,13 +57,14 @@ class ZmqProxy:
         worker_address: str,
         *,
         max_message_bytes: int,
+        max_connections: int,
         keys: CurveKeys | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock, self._keys = clock, keys
         self._authenticator: AsyncioAuthenticator | None = None
         self._listener, self._worker_address = listener, worker_address
-        self._max_message_bytes = max_message_bytes
+        self._max_message_bytes, self._max_connections = max_message_bytes, max_connections
         self._context: zmq.asyncio.Context | None = None
         self._passing = LastingTasks()
         self._rotation = WorkerRotation()
@@ -84,8 +86,9 @@ class ZmqProxy:
             workers.set(zmq.ROUTER_MANDATORY, 1)
             workers.set(zmq.SNDHWM, _HIGH_WATER)
             workers.bind(self._worker_address)
-            readable = None if self._keys else lambda: MessageFilter(self._max_message_bytes)
-            self._splice = Splice(self._listener, behind, make_filter=readable)
+            self._splice = Splice(
+                self._listener, behind, make_filter=self._filter, max_connections=self._max_connections
+            )
             await self._splice.open()
         except BaseException:
             self._context.destroy(linger=0)
@@ -113,6 +116,9 @@ class ZmqProxy:
             if self._authenticator is not None:
                 self._authenticator.stop()
             self._context.destroy(linger=0)
+
+    def _filter(self) -> MessageFilter | HandshakeFilter:
+        return MessageFilter(self._max_message_bytes) if self._keys is None else HandshakeFilter()
 
     async def _hand_out(self, callers: zmq.asyncio.Socket, workers: zmq.asyncio.Socket) -> None:
         receipt = BulkReceipt(callers, copy=False)

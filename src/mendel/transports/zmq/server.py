@@ -15,7 +15,7 @@ import zmq.asyncio
 
 from mendel.errors import MendelError
 from mendel.resilience import fault_of
-from mendel.serving import Answered, InferenceCall, Kernel
+from mendel.serving import Answered, InferenceAnswer, InferenceCall, Kernel
 from mendel.transports.zmq.bulk_receipt import LARGE_BYTES, BulkReceipt
 from mendel.transports.zmq.errors import error_reply
 from mendel.transports.zmq.lasting_tasks import LastingTasks
@@ -186,11 +186,17 @@ class ZmqServer:
         for call, result in answered:
             message = call.caller
             assert isinstance(message, _Message)  # noqa: S101 - this door marks its calls so
-            if isinstance(result, Exception):
-                self._answer(message, self._refusal(result, message))
-            else:
-                message.model = result.metadata.model
-                self._answer(message, (PREDICTION, prediction_reply(result, message)))
+            try:
+                answer = self._prediction(message, result)
+            except Exception as error:  # noqa: BLE001 - a model's answer of no form fails one message of the batch
+                answer = self._refusal(error, message)
+            self._answer(message, answer)
+
+    def _prediction(self, message: _Message, result: InferenceAnswer | Exception) -> tuple[str, object]:
+        if isinstance(result, Exception):
+            return self._refusal(result, message)
+        message.model = result.metadata.model
+        return PREDICTION, prediction_reply(result, message)
 
     def _refusal(self, error: Exception, message: _Message) -> tuple[str, object]:
         """Give the type and the data of the reply for *error*; a defect of Mendel is logged."""
