@@ -405,6 +405,8 @@ class Story:
             self._tell.tell(f"Ledger: {finding.message}")
         if proof.holds:
             self._tell.tell(f"Ledger verified: {proof.last} entries, anchored by signature up to {proof.anchored}.")
+        replayed = stage.ask(lambda client: client.backtest())
+        self._tell.tell(f"Backtest: {replayed.looks} looks decided again, {replayed.equal} with the stored result.")
         serving = stage.ask(lambda client: client.deployment(world.classifier)).production
         card = self._directory / "card.md"
         card.write_text(stage.ask(lambda client: client.card(f"{world.classifier}@{serving}")), encoding="utf-8")
