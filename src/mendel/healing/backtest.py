@@ -24,10 +24,10 @@ _MEASURING: Final[Mapping[str, tuple[str, ...]]] = {
         *("every", "lookback", "min_rows", "confirm", "reference", "target", "task", "positive_label"),
         *("features", "segments"),
     ),
-    "gates": (),
-    "retraining": (),
 }
-"""Keys of a policy that change what is measured or trained, not how it is judged; without keys, the whole section."""
+"""Keys of a policy that change what is measured, not how it is judged."""
+_TRAINING: Final = ("gates", "retraining")
+"""Sections that only matter in a retraining, which a backtest does not repeat."""
 _MOST_DIFFERENCES = 100
 _NO_LATER_LOOK = NotMeasured(reason="no later check was recorded")
 
@@ -85,7 +85,7 @@ class Backtest:
         unknown_policies: Looks whose policy is not stored any more.
         recorded: What healing did.
         simulated: What healing would have done under the other policy and playbooks; None without them.
-        not_applied: Keys of the other policy that differ from a recorded policy but have no effect on recorded facts.
+        not_applied: Keys and sections of the other policy that differ from a recorded policy but have no effect here.
     """
 
     since: datetime
@@ -234,8 +234,11 @@ def _told(record: DecisionRecord | None) -> str:
 
 
 def _not_applied(recorded: PolicyDocument, other: PolicyDocument) -> Iterable[str]:
-    for section, keys in _MEASURING.items():
-        one, two = recorded.section(section), other.section(section)
-        for key in keys or sorted({*one, *two}):
-            if one.get(key) != two.get(key):
-                yield f"{section}.{key}"
+    sections: dict[str, tuple[object, object]] = {
+        "rollback": (recorded.rollback, other.rollback),
+        "monitoring": (monitoring_of(recorded), monitoring_of(other)),
+    }
+    for section, names in _MEASURING.items():
+        one, two = sections[section]
+        yield from (f"{section}.{name}" for name in names if getattr(one, name) != getattr(two, name))
+    yield from (name for name in _TRAINING if recorded.section(name) != other.section(name))

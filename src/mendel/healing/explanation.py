@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 from mendel.drift import DriftReport, MonitoringPolicy, rejudge
 from mendel.healing.decision import Facts, Rule
 from mendel.healing.decision_records import Verdict
-from mendel.healing.fast_checks import signal_kind_of
 from mendel.healing.look_judgement import judge_quality, monitoring_of
 from mendel.healing.looks import CounterFacts, DecidedIncident, LogFacts, Look
 from mendel.healing.playbooks import Playbook
 from mendel.healing.policy import HealingPolicy, Level
 from mendel.registry import PolicyDocument, judge_performance
-from mendel.values import Measured, Measurement, NotMeasured, render_duration
+from mendel.values import Measured, Measurement, NotMeasured, VersionRef, render_duration
 
 _DAY = timedelta(days=1)
 
@@ -68,7 +67,7 @@ def explain(decided: Look, checks: Sequence[Look], document: PolicyDocument) -> 
     Explain the look *decided*.
 
     Args:
-        checks: The checks that held at that time.
+        checks: The last checks before the decision; only those of the incident's version are shown.
         document: The policy of the decision.
     """
     inputs = decided.decided
@@ -85,15 +84,15 @@ def explain(decided: Look, checks: Sequence[Look], document: PolicyDocument) -> 
         policy_version=document.version if document.hash == record.policy_hash else None,
         policy_hash=record.policy_hash,
         playbook_hash=inputs.playbook_hash,
-        readings=tuple(reading for check in checks for reading in _readings(check, document)),
+        readings=tuple(reading for check in checks for reading in _readings(check, inputs.incident.ref, document)),
         guards=tuple(_guards(inputs, HealingPolicy.of(document.body))),
     )
 
 
-def _readings(check: Look, document: PolicyDocument) -> Iterator[Comparison]:
-    if check.counters is not None:
+def _readings(check: Look, ref: VersionRef, document: PolicyDocument) -> Iterator[Comparison]:
+    if check.counters is not None and check.found is not None and ref in {check.found.ref, check.found.canary}:
         yield from _of_counters(check.counters, document)
-    if check.log is not None:
+    if check.log is not None and check.log.ref == ref:
         yield from _of_log(check.log, document)
 
 
@@ -103,7 +102,7 @@ def _of_counters(facts: CounterFacts, document: PolicyDocument) -> Iterator[Comp
         for one in check.evidence:
             measured = isinstance(one.measurement, Measured)
             yield Comparison(
-                name=f"{one.criterion.value} ({signal_kind_of(one.criterion)})",
+                name=one.criterion.value,
                 value=_told(one.measurement),
                 relation=">",
                 bound=f"{one.threshold:.6g}",

@@ -151,7 +151,7 @@ class Performance:
 
     def record_minute(self, minute: Window, studies: Mapping[VersionRef, StudyReadings]) -> tuple[Snapshot, ...]:
         """
-        Store a snapshot of each version that served or shadowed requests in *minute*, from the servers' counters.
+        Store a snapshot of each version that answered or shadowed requests in *minute*, from the servers' counters.
 
         These snapshots follow from counters, and are merged with age; they therefore write no events.
 

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from mendel.registry.lookups import require_version
 from mendel.registry.ports import RegistryStore
 from mendel.registry.rollback_triggers import mean_of
 from mendel.registry.snapshots import FROM_COUNTERS, Snapshot, snapshot_of, total
-from mendel.values import Deployment, Measured, VersionRef, Window
+from mendel.values import Measured, VersionRef, Window
 
 MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
@@ -36,29 +35,35 @@ class StudyReadings:
     calibration_error: float | None = None
 
 
-def versions_with_traffic(deployment: Deployment) -> tuple[VersionRef, ...]:
-    """Give the versions that serve or shadow, each once."""
-    numbers = [*(route.version for route in deployment.routes), deployment.shadow]
-    return tuple(VersionRef(deployment.model, number) for number in dict.fromkeys(numbers) if number is not None)
-
-
 def minute_snapshots(
     store: RegistryStore, minute: Window, studies: Mapping[VersionRef, StudyReadings]
 ) -> Iterator[Snapshot]:
-    """Measure every version that serves or shadows in *minute*; a version without requests has no snapshot."""
-    for deployment in store.deployments():
-        for ref in versions_with_traffic(deployment):
-            counted = snapshot_of(ref, minute, total(ref, store.growth(require_version(store, ref).ref, minute)))
-            if not counted.num_requests:
-                continue
-            study = studies.get(ref, StudyReadings())
-            yield replace(
-                counted,
-                input_drift_score=study.input_drift_score,
-                output_drift_score=study.output_drift_score,
-                accuracy=study.accuracy,
-                calibration_error=study.calibration_error,
-            )
+    """Measure every version that answered or shadowed requests in *minute*, also one that serves no more."""
+    for ref in _versions_at(store, minute):
+        counted = snapshot_of(ref, minute, total(ref, store.growth(ref, minute)))
+        if not counted.num_requests or store.version(ref) is None:
+            continue
+        study = studies.get(ref, StudyReadings())
+        yield replace(
+            counted,
+            input_drift_score=study.input_drift_score,
+            output_drift_score=study.output_drift_score,
+            accuracy=study.accuracy,
+            calibration_error=study.calibration_error,
+        )
+
+
+def _versions_at(store: RegistryStore, minute: Window) -> Iterable[VersionRef]:
+    """Give the versions that a server counted and reported since *minute* began, and those with a route, each once."""
+    reports = [server.report for server in store.servers() if server.received_at >= minute.start]
+    counted = [VersionRef(one.model, one.version) for report in reports for one in report.counters]
+    routed = [
+        VersionRef(deployment.model, number)
+        for deployment in store.deployments()
+        for number in (*(route.version for route in deployment.routes), deployment.shadow)
+        if number is not None
+    ]
+    return dict.fromkeys((*counted, *routed))
 
 
 def merge_old_snapshots(store: RegistryStore, now: datetime) -> int:

@@ -84,6 +84,15 @@ def test_a_minute_with_requests_is_a_snapshot(served, server):
     assert performance.snapshots(served.ref(1), ended_after=EPOCH) == (made,)
 
 
+def test_a_version_that_left_within_the_minute_has_its_snapshot(served, server):
+    """Whoever answered in the minute is measured, also after another version took its place."""
+    server.answers(100)
+    served.promoted()
+    served.clock.forward(seconds=-60)
+    (made,) = served.registry.performance.record_minute(minute_now(served), {})
+    assert (made.ref.number, made.num_requests) == (1, 100)
+
+
 def test_a_minute_of_the_registry_is_not_counted_twice(served, server):
     """Live counters win over the registry's snapshots of the same time, which add the drift only."""
     performance = served.registry.performance

@@ -104,14 +104,14 @@ def _backtest_lines(found: Backtest) -> Iterator[str]:
         yield f"! {found.unknown_policies} looks name a policy that is not stored."
     yield f"Recorded actions: {len(found.recorded)}"
     for action in found.recorded:
-        yield from _action_lines(action, "instead" if found.simulated is not None else "")
+        yield from _action_lines(action, "under the other policy" if found.simulated is not None else "")
     if found.simulated is None:
         return
     yield f"Actions under the other policy: {len(found.simulated)}"
     for action in found.simulated:
-        yield from _action_lines(action, "recording")
+        yield from _action_lines(action, "in the recording")
     for key in found.not_applied:
-        yield f"  {key} differs, but changes what is measured: the recorded measurements were used."
+        yield f"  {key} differs, but was not applied: the recorded measurements and trainings were used."
 
 
 def _action_lines(one: BacktestAction, otherwise: str) -> Iterator[str]:
