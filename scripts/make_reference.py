@@ -223,7 +223,7 @@ def _former_names() -> list[tuple[str, str]]:
 def policies_page() -> str:
     """Every section and key of a policy."""
     from mendel.gates.policy import PROFILES, Bounds, Profile  # noqa: PLC0415
-    from mendel.healing.policy import REMEDIES  # noqa: PLC0415
+    from mendel.healing.policy import REMEDIES, ROLLBACK  # noqa: PLC0415
     from mendel.operations import POLICIES  # noqa: PLC0415
 
     parts = [
@@ -240,9 +240,20 @@ def policies_page() -> str:
         if name == "gates":
             parts += ["### Profiles of gates\n", _profiles(Bounds, {p.value: PROFILES[p] for p in Profile})]
         if name == "healing":
-            rows = [(f"`{cause.value}`", f"`{playbook}`") for cause, playbook in REMEDIES.items()]
-            parts += ["### Default remedies\n", _table(("Cause", "Playbook"), rows)]
+            rows = [(f"`{cause.value}`", *_remedies(one, better=ROLLBACK)) for cause, one in REMEDIES.items()]
+            parts += [
+                "### Default remedies\n",
+                _table(("Cause", "New version", "Former better", "Former as bad"), rows),
+            ]
     return "\n".join(parts)
+
+
+def _remedies(found: Any, *, better: str) -> tuple[str, str, str]:
+    """Give the playbooks for a new version, and after a replay in which the former version did better, or as bad."""
+    if found.at_once is not None:
+        return (f"`{found.at_once}`",) * 3
+    new = "as after a replay" if found.in_bake is None else f"`{found.in_bake}`"
+    return new, f"`{better}`", f"`{found.as_bad}`"
 
 
 def settings_page() -> str:

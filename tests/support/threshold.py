@@ -41,3 +41,20 @@ class Threshold:
     @staticmethod
     def _first(rows: Any) -> Any:
         return np.asarray(rows, dtype=float)[:, 0]
+
+
+class Brittle(Threshold):
+    """A threshold that fails on every row whose second feature is above a limit, as a value that upstream broke."""
+
+    def __init__(self, names: tuple[str, ...] | None = None, steepness: float = 1.0, limit: float = 1e9) -> None:
+        super().__init__(names, steepness)
+        self.limit = limit
+
+    def predict(self, rows: Any) -> Any:
+        if (np.asarray(rows, dtype=float)[:, 1] > self.limit).any():
+            raise ValueError("a value above the limit")
+        return super().predict(rows)
+
+    def predict_proba(self, rows: Any) -> Any:
+        self.predict(rows)
+        return super().predict_proba(rows)

@@ -23,7 +23,7 @@ from mendel.app.project.job_runner import subprocess_runner
 from mendel.app.settings import Settings
 from mendel.app.stores import STORE_SETS, Stores
 from mendel.durable import Anchors, Lease, Notary, UnitOfWork, Workflows
-from mendel.healing import WORKFLOW, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
+from mendel.healing import WORKFLOW, FormerReplay, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
 from mendel.operations import HubParts
 from mendel.predictions import (
     HubIntake,
@@ -71,6 +71,7 @@ class Rooms:
     healing: Healing
     watch: ServerWatch
     monitor: Monitor
+    former: FormerReplay
     checks: ModelChecks
     log: PredictionLog
     summaries: Summaries
@@ -194,6 +195,7 @@ def open_live_rooms(
                 rooms.unit,
                 rooms.registry,
                 watcher=rooms.monitor,
+                former=rooms.former,
                 retrain=rooms.retraining.run,
                 clock=utc_now,
                 new_id=new_id,
@@ -248,6 +250,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Sett
         healing=healing,
         watch=watch,
         monitor=monitor,
+        former=FormerReplay(registry, log, runner=runner, tables=ParquetTables()),
         checks=ModelChecks(registry, monitor, healing, utc_now),
         log=log,
         summaries=summaries,

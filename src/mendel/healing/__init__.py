@@ -9,7 +9,8 @@ from mendel.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from mendel.healing.backtest import Afterwards, Alternative, Backtest, BacktestAction, run_backtest
     from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
-    from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, Rule, Wait, decide
+    from mendel.healing.decision import Act, Decision, Observe, Propose, Rule, Wait, decide
+    from mendel.healing.decision_facts import Facts
     from mendel.healing.decision_records import DecisionRecord, Verdict
     from mendel.healing.drift_and_quality_checks import Log, reference_of
     from mendel.healing.entities import (
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
         Pause,
         Signal,
         SignalKind,
+        SignalState,
         TimelineEntry,
     )
     from mendel.healing.explanation import Comparison, Explanation, explain
+    from mendel.healing.former_replay import FormerReplay
     from mendel.healing.healing import Healing
     from mendel.healing.incident_journal import WORKFLOW, pause_of
     from mendel.healing.look_book import LookBook
@@ -55,8 +58,9 @@ if TYPE_CHECKING:
     )
     from mendel.healing.playbook_workflow import PlaybookWorkflow
     from mendel.healing.playbooks import Action, Playbook, Step, load_playbooks, parse_playbook, shipped_playbooks
-    from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level
-    from mendel.healing.ports import EffectMonitor, HealingStore, Training
+    from mendel.healing.policy import REMEDIES, Autonomy, HealingPolicy, Level, Remedies
+    from mendel.healing.ports import EffectMonitor, FormerVersion, HealingStore, ReplayOutcome, Training
+    from mendel.healing.remedies import Former, Remedy, remedy_for
     from mendel.healing.server_convergence import DeploymentConvergence, convergence_of
     from mendel.healing.server_watch import ServerWatch
 else:
@@ -90,6 +94,9 @@ __all__ = [
     "Explanation",
     "Facts",
     "Finding",
+    "Former",
+    "FormerReplay",
+    "FormerVersion",
     "Healing",
     "HealingPolicy",
     "HealingStore",
@@ -112,6 +119,9 @@ __all__ = [
     "PlaybookRun",
     "PlaybookWorkflow",
     "Propose",
+    "Remedies",
+    "Remedy",
+    "ReplayOutcome",
     "Rule",
     "RunState",
     "ServerFact",
@@ -119,6 +129,7 @@ __all__ = [
     "Signal",
     "SignalKind",
     "Standing",
+    "SignalState",
     "Step",
     "StepOutcome",
     "StepState",
@@ -142,6 +153,7 @@ __all__ = [
     "pause_of",
     "reference_of",
     "run_backtest",
+    "remedy_for",
     "shipped_playbooks",
     "unpack_look",
 ]

@@ -11,11 +11,13 @@ from mendel.healing.durable_steps import Done, Playing, Prefixed, Refused
 from mendel.healing.entities import EffectState, Incident, TimelineEntry
 from mendel.healing.healing_facts import ACTOR, actor_of
 from mendel.healing.incident_journal import Journal
+from mendel.healing.incidents import unmeasured
 from mendel.healing.playbooks import Action
-from mendel.healing.ports import EffectMonitor, HealingStore
+from mendel.healing.ports import EffectMonitor, FormerVersion, HealingStore
+from mendel.healing.remedies import Former
 from mendel.healing.server_convergence import canary_of, convergence_of
 from mendel.registry import Registry, availability_of
-from mendel.values import Stage, VersionRef, from_micros, to_micros
+from mendel.values import Stage, VersionRef, from_micros, render_duration, to_micros
 
 _LONGEST_WAIT = timedelta(seconds=1)
 _LONGEST_WATCH = timedelta(seconds=15)
@@ -26,6 +28,7 @@ class Actions:
     Executes the actions of playbooks.
 
     Args:
+        former: Lets the former version answer an incident's rows.
         retrain: The function that retrains a model; it runs inside the playbook's workflow.
     """
 
@@ -35,6 +38,7 @@ class Actions:
         registry: Registry,
         *,
         watcher: EffectMonitor,
+        former: FormerVersion,
         retrain: WorkflowFunction,
         journal: Journal,
         clock: Clock,
@@ -42,6 +46,7 @@ class Actions:
         self._unit = unit
         self._registry = registry
         self._watcher = watcher
+        self._former = former
         self._retrain = retrain
         self._journal = journal
         self._clock = clock
@@ -49,6 +54,7 @@ class Actions:
             Action.ROLL_BACK: self._roll_back,
             Action.END_CANARY: self._end_canary,
             Action.AWAIT_CONVERGENCE: self._await_convergence,
+            Action.REPLAY_FORMER: self._replay_former,
             Action.RETRAIN: self._train,
             Action.PROMOTE_CANDIDATE: self._promote_candidate,
             Action.REJECT_CANDIDATE: self._reject_candidate,
@@ -125,6 +131,23 @@ class Actions:
         seen = playing.until(look, within=span, longest=_LONGEST_WAIT)
         return Done(text=seen["text"], facts={"converged": seen["converged"]})
 
+    def _replay_former(self, playing: Playing) -> Done:
+        incident = playing.incident
+        if incident is None:
+            raise Refused("The run belongs to no incident, so there are no rows to answer.")
+        span = playing.step.timeout or playing.policy.replay_within
+        deadline = self._deadline(playing, span)
+
+        def compare() -> Payload:
+            left = from_micros(deadline) - self._clock()
+            if left <= timedelta(0):
+                return {"former": Former.UNKNOWN.value, "compared": f"no result within {render_duration(span)}"}
+            found = self._former.compare(incident, now=self._clock(), within=left)
+            return {"former": found.former.value, "compared": found.text}
+
+        facts = playing.once("", compare)
+        return Done(text=f"the former version: {facts['former']}; {facts['compared']}", facts=facts)
+
     def _train(self, playing: Playing) -> Done:
         ref = playing.run.ref
         incident = playing.incident
@@ -196,20 +219,23 @@ class Actions:
         return Done(text=seen["text"], facts={"effect": seen["effect"]})
 
     def _resolve_incident(self, playing: Playing) -> Done:
-        watched, name = playing.facts.get("watched", "the effect was not measured"), playing.run.playbook
+        watched, name = playing.facts.get("watched", "no step watched the signals"), playing.run.playbook
         helped = playing.facts.get("effect") == EffectState.GONE.value
-        how = (
-            f"the playbook {name} helped: {watched}"
-            if helped
-            else f"the playbook {name} finished, but its effect could not be measured: {watched}"
-        )
+        waits = f"the effect of the playbook {name} was not measured, so the incident stays open: {watched}"
+        changed_at = playing.facts.get("changed_at")
 
         def answer(tx: Transaction, incident: Incident, now: datetime) -> None:
-            if incident.status.unresolved:
-                self._journal.resolve(tx, incident, how, now, actor_of(playing.run.id))
+            actor = actor_of(playing.run.id)
+            if not incident.status.unresolved:
+                return
+            if helped:
+                self._journal.resolve(tx, incident, f"the playbook {name} helped: {watched}", now, actor)
+                return
+            since = now if changed_at is None else from_micros(changed_at)
+            tx.store(HealingStore).put_incident(unmeasured(incident, waits, now, since=since, actor=actor))
 
         self._write_incident(playing, answer)
-        return Done(text="incident resolved")
+        return Done(text="incident resolved" if helped else waits)
 
     def _escalate(self, playing: Playing) -> Done:
         why = f"the playbook {playing.run.playbook} did not help: {playing.facts.get('watched', 'the signal persists')}"

@@ -9,15 +9,16 @@ from datetime import datetime
 from mendel.healing.entities import Cause, Signal, SignalKind
 from mendel.values import Severity
 
-_ORDER = list(Cause)
 _PLAIN = {
     SignalKind.FAULTS: Cause.FAULTS,
     SignalKind.LATENCY: Cause.LATENCY,
     SignalKind.OOD: Cause.OOD,
     SignalKind.DRIFT: Cause.DRIFT,
+    SignalKind.DRIFT_SCORE: Cause.DRIFT,
     SignalKind.NOT_CONVERGING: Cause.NOT_CONVERGING,
     SignalKind.UNAVAILABLE: Cause.SERVERS,
 }
+_MOVED = frozenset({SignalKind.DRIFT, SignalKind.DRIFT_SCORE, SignalKind.OOD})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[D
     A diagnosis is named after its first cause in the order of :class:`Cause`. If the inputs drift too, low quality is
     not blamed on the version.
     """
-    moved = any(signal.kind in {SignalKind.DRIFT, SignalKind.OOD} for signal in signals)
+    moved = any(signal.kind in _MOVED for signal in signals)
     known = replace(circumstances, drifting=circumstances.drifting or moved)
     groups: dict[tuple[str, ...], list[tuple[Cause, Signal]]] = {}
     for signal in signals:
@@ -116,9 +117,9 @@ def diagnose(signals: Sequence[Signal], circumstances: Circumstances) -> tuple[D
 
 
 def _diagnosis(found: Sequence[tuple[Cause, Signal]]) -> Diagnosis:
-    ranked = sorted(found, key=lambda one: (-one[1].severity.rank, _ORDER.index(one[0])))
+    ranked = sorted(found, key=lambda one: (-one[1].severity.rank, one[0].rank))
     return Diagnosis(
-        cause=min((cause for cause, _ in found), key=_ORDER.index),
+        cause=min((cause for cause, _ in found), key=lambda cause: cause.rank),
         severity=ranked[0][1].severity,
         signals=tuple(signal for _, signal in ranked),
     )

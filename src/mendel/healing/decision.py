@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from mendel.healing.entities import (
-    Incident,
-    Pause,
-)
-from mendel.healing.playbook_runs import (
-    PlaybookRun,
-    RunState,
-)
+from mendel.healing.decision_facts import Facts
+from mendel.healing.entities import Incident
+from mendel.healing.playbook_runs import PlaybookRun, RunState
 from mendel.healing.playbooks import Playbook
 from mendel.healing.policy import HealingPolicy, Level
-from mendel.retraining import LabelSupply, Waiting, may_start
+from mendel.healing.remedies import counting, remedy_for, rolled_back_lately
+from mendel.retraining import Waiting, may_start
 from mendel.values import render_duration
 
 _DAY = timedelta(days=1)
@@ -90,78 +86,53 @@ class Wait:
 Decision = Act | Propose | Observe | Wait
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """
-    The facts that a decision needs besides the incident and the policy.
-
-    Attributes:
-        playbook: The remedy's playbook; None if the cause has none or no playbook has that name.
-        pause: The pause of healing that applies to this model, if any.
-        runs: Runs of this model, of any incident: at least those unfinished and those of the last day and cooldown.
-        tried: Runs started for this incident.
-        return_to: The version a rollback would bring back; None if no former version can serve.
-        placed_by_rollback: When a rollback by healing put the incident's version into production, if one did.
-        last_change: When the model's production version last changed.
-        supply: The labels that a retraining could use; None if the remedy does not retrain.
-    """
-
-    policy_hash: str
-    playbook: Playbook | None = None
-    pause: Pause | None = None
-    runs: tuple[PlaybookRun, ...] = ()
-    tried: tuple[PlaybookRun, ...] = ()
-    return_to: int | None = None
-    placed_by_rollback: datetime | None = None
-    last_change: datetime | None = None
-    supply: LabelSupply | None = None
-
-
 def decide(incident: Incident, policy: HealingPolicy, facts: Facts, now: datetime) -> Decision:
     """
     Decide what to do about *incident*.
 
-    The first applicable rule decides, in this order: healing is paused; the incident is escalated; no remedy; earlier
-    runs for the incident; no evidence against the version; no version to roll back to; autonomy; another run of the
-    model; and last the reasons to wait (cooldown, flap damping, runs per day, labels). The reasons of a decision to act
-    name the evidence.
+    :func:`remedy_for` chooses the playbook. The first applicable rule decides, in this order: healing is paused; the
+    incident is escalated; a change whose effect is not measured yet; no remedy; earlier runs for the incident; no
+    evidence against the version; a rollback that did not help; no version to roll back to; autonomy; another run of the
+    model; and last the reasons to wait (cooldown, runs per day, labels). The reasons of a decision to act name the
+    evidence.
+
+    Args:
+        facts: Its playbook is the one that :func:`remedy_for` chooses.
     """
     if facts.pause is not None:
         why = f"healing is paused by {facts.pause.by} since {facts.pause.at.isoformat()}: {facts.pause.reason}"
         return Wait(until=None, rule=Rule.PAUSED, reasons=(why,), policy_hash=facts.policy_hash)
     if incident.escalated:
         return _observe(facts, Rule.ESCALATED, "the incident was escalated, so a person must decide")
+    if incident.unmeasured_since is not None:
+        since = incident.unmeasured_since.isoformat(timespec="seconds")
+        return _observe(facts, Rule.MENDED, f"the effect of the change of {since} has not been measured yet")
+    remedy = remedy_for(incident, policy, facts)
     if facts.playbook is None:
-        name = policy.remedy(incident.cause)
-        why = (
-            f"the policy has no remedy for {incident.cause}"
-            if name is None
-            else f"the policy's remedy {name} is not a playbook"
-        )
-        return _observe(facts, Rule.NO_REMEDY, why, escalate=name is not None)
-    return _with_playbook(incident, policy, facts, facts.playbook, now)
+        why = remedy.why if remedy.playbook is None else f"the policy's remedy {remedy.playbook} is not a playbook"
+        return _observe(facts, Rule.NO_REMEDY, why, escalate=remedy.playbook is not None)
+    return _with_playbook(incident, policy, facts, facts.playbook, now, why=remedy.why)
 
 
 def _with_playbook(
-    incident: Incident, policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime
+    incident: Incident, policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetime, *, why: str
 ) -> Decision:
-    settled = _settled_before(facts, playbook) or _impossible(incident, facts, playbook)
+    settled = _settled_before(incident, facts, playbook) or _impossible(incident, policy, facts, playbook)
     if settled is not None:
         return settled
     level = policy.autonomy.of(playbook.autonomy)
-    if level is Level.OBSERVE:
-        return _observe(facts, Rule.AUTONOMY, f"the policy sets autonomy.{playbook.autonomy} to observe")
-    if level.rank < Level(playbook.starts_under).rank:
-        why = f"the policy sets autonomy.{playbook.autonomy} to propose"
+    if level.rank < _least_level(playbook).rank:
+        told = f"the policy sets autonomy.{playbook.autonomy} to {level}"
+        if level is Level.OBSERVE:
+            return _observe(facts, Rule.AUTONOMY, told)
         return Propose(
             playbook=playbook.name,
             rule=Rule.AUTONOMY,
-            reasons=(why, *incident.context.reasons),
+            reasons=(told, why, *incident.context.reasons),
             policy_hash=facts.policy_hash,
         )
     running = next((run for run in facts.runs if run.state is RunState.RUNNING), None)
-    preempts = running is not None and playbook.urgent and not running.document.urgent
-    if running is not None and not preempts:
+    if running is not None and not _preempts(playbook, running, incident):
         return _wait(
             facts, Rule.ACTIVE_RUN, None, f"the run {running.id} ({running.playbook}) of the same model is active"
         )
@@ -170,14 +141,33 @@ def _with_playbook(
     return Act(
         playbook=playbook.name,
         rule=Rule.REMEDY,
-        reasons=(f"the remedy for {incident.cause} is {playbook.name}", *incident.context.reasons),
+        reasons=(why, *incident.context.reasons),
         policy_hash=facts.policy_hash,
         preempts=running.id if running is not None else None,
     )
 
 
-def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
-    for run in facts.tried:
+def _least_level(playbook: Playbook) -> Level:
+    """Give the lowest level under which the playbook starts; ``observe`` only for a playbook that changes nothing."""
+    least = Level(playbook.starts_under)
+    return Level.PROPOSE if least is Level.OBSERVE and not playbook.harmless else least
+
+
+def _preempts(playbook: Playbook, running: PlaybookRun, incident: Incident) -> bool:
+    """
+    Whether the active run is stopped for *playbook*.
+
+    A rollback stops every run except another rollback. The replay of the former version stops a training only for a
+    fault of the version, and not for a change of the data.
+    """
+    if playbook.harmless:
+        return playbook.urgent and not running.document.urgent and incident.cause.family == "version"
+    return playbook.urgent and (running.document.harmless or not running.document.urgent)
+
+
+def _settled_before(incident: Incident, facts: Facts, playbook: Playbook) -> Decision | None:
+    tried = counting(incident, facts)
+    for run in tried:
         if run.playbook != playbook.name:
             continue
         if run.state.unhelpful:
@@ -191,18 +181,22 @@ def _settled_before(facts: Facts, playbook: Playbook) -> Decision | None:
             return _observe(facts, Rule.DECLINED, f"the run {run.id} ({playbook.name}) was declined")
         if run.state is RunState.SUCCEEDED:
             return _observe(facts, Rule.MENDED, f"the run {run.id} ({playbook.name}) has finished")
-    undecided = [run.id for run in facts.tried if run.state is RunState.UNDECIDED and run.playbook == playbook.name]
+    undecided = [run.id for run in tried if run.state is RunState.UNDECIDED and run.playbook == playbook.name]
     if len(undecided) >= LOOKS:
         why = f"{len(undecided)} runs of {playbook.name} ended undecided, because the gates had too little evidence"
         return _observe(facts, Rule.DID_NOT_HELP, why, escalate=True)
     return None
 
 
-def _impossible(incident: Incident, facts: Facts, playbook: Playbook) -> Decision | None:
+def _impossible(incident: Incident, policy: HealingPolicy, facts: Facts, playbook: Playbook) -> Decision | None:
     if playbook.autonomy == "rollback" and incident.cause.family == "servers":
         why = f"no server showed that {incident.ref} is at fault, so {playbook.name} is not started"
         return _observe(facts, Rule.NO_EVIDENCE, why)
-    if playbook.autonomy == "rollback" and facts.return_to is None and incident.cause.family != "canary":
+    returns = playbook.autonomy == "rollback" and incident.cause.family != "canary"
+    if returns and rolled_back_lately(policy, facts, incident.asked_at):
+        why = f"a rollback by healing returned {incident.ref} to production; healing does not go back further"
+        return _observe(facts, Rule.FLAPPING, why, escalate=True)
+    if returns and facts.return_to is None:
         return _observe(
             facts,
             Rule.NOTHING_TO_RETURN_TO,
@@ -217,19 +211,17 @@ def _waits(policy: HealingPolicy, facts: Facts, playbook: Playbook, now: datetim
     if playbook.harmless:
         return
     acted = [run for run in facts.runs if run.started_at is not None and not run.document.harmless]
-    if playbook.urgent:
-        if facts.placed_by_rollback is not None and now < (until := facts.placed_by_rollback + policy.cooldown):
-            why = "a rollback put this version into production less than healing.cooldown ago"
-            yield _wait(facts, Rule.FLAPPING, until, why)
-    else:
+    if not playbook.urgent:
         ended = [run.finished_at for run in acted if run.finished_at is not None]
         if ended and now < (until := max(ended) + policy.cooldown):
             why = f"the last run ended less than {render_duration(policy.cooldown)} ago (healing.cooldown)"
             yield _wait(facts, Rule.COOLDOWN, until, why)
-    recent = sorted(run.started_at for run in acted if run.started_at is not None and run.started_at > now - _DAY)
+    alike = [run.started_at for run in acted if run.document.autonomy == playbook.autonomy]
+    recent = sorted(started for started in alike if started is not None and started > now - _DAY)
     if len(recent) >= policy.max_runs_per_day:
         free = recent[-policy.max_runs_per_day] + _DAY if policy.max_runs_per_day else None
-        why = f"{len(recent)} runs started in the last 24 hours; healing.max_runs_per_day is {policy.max_runs_per_day}"
+        told = f"{len(recent)} runs with autonomy.{playbook.autonomy} started in the last 24 hours"
+        why = f"{told}; healing.max_runs_per_day is {policy.max_runs_per_day}"
         yield _wait(facts, Rule.RUNS_PER_DAY, free, why)
     if playbook.autonomy == "retrain" and facts.supply is None:
         yield _wait(facts, Rule.LABELS, None, "the labels have not been counted yet")

@@ -11,12 +11,18 @@ from mendel.values import ModelName, Severity, VersionRef
 
 
 class SignalKind(StrEnum):
-    """The kind of reading that crossed its bound."""
+    """
+    The kind of reading that crossed its bound.
+
+    ``drift`` is found by the study of the prediction log, ``drift_score`` in snapshots (their KL divergence); each is
+    cleared only by the check that found it.
+    """
 
     FAULTS = "faults"
     LATENCY = "latency"
     OOD = "ood"
     DRIFT = "drift"
+    DRIFT_SCORE = "drift_score"
     QUALITY = "quality"
     LOAD_FAILURE = "load_failure"
     NOT_CONVERGING = "not_converging"
@@ -60,6 +66,16 @@ class Cause(StrEnum):
         if self is Cause.CANARY_LOAD_FAILURE:
             return "canary"
         return "servers" if self in {Cause.NOT_CONVERGING, Cause.SERVERS} else "version"
+
+    @property
+    def may_retrain(self) -> bool:
+        """Whether a retraining may be the remedy, so that healing counts the labels."""
+        return self.family == "world" or self is Cause.REGRESSION
+
+    @property
+    def rank(self) -> int:
+        """The place of the cause in the order in which an incident is named after it: the smallest wins."""
+        return list(Cause).index(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +222,28 @@ class IncidentContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalState:
+    """
+    The state of one kind of signal of an incident.
+
+    Attributes:
+        severity: The worst severity of its signals.
+        raised_at: Time of the newest signal.
+        cleared_at: When the reading was last found to be back within its bound; None if it never was.
+    """
+
+    kind: SignalKind
+    severity: Severity
+    raised_at: datetime
+    cleared_at: datetime | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the reading was within its bound after the newest signal."""
+        return self.cleared_at is not None and self.cleared_at >= self.raised_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """
     A problem of one model version, or of a server that does not serve its versions.
@@ -213,12 +251,16 @@ class Incident:
     Attributes:
         server: The server with the problem; ``ref`` is then the first version that the server does not serve. None for
             a problem of the version ``ref``.
-        cause: The first cause found; later signals of its family are added to the incident.
+        cause: The first cause in the order of :class:`Cause` of all signals of the incident.
         kinds: The kinds of all signals of the incident.
+        states: The state of each kind of signal; empty in incidents of older versions of Mendel.
         repeats: How often further signals joined the incident.
         last_seen: Time of the newest signal.
         since: When the change began, as far as the evidence shows; a retraining learns from the rows after it.
         escalated: Healing has nothing left to try; a person must decide.
+        reopened_at: When a new or worse cause, or a new promotion of the version, last made the decision open again;
+            runs that were made before no longer count. None if that never happened.
+        unmeasured_since: When a playbook changed what is served, if its effect has not been measured yet.
     """
 
     id: str
@@ -231,6 +273,7 @@ class Incident:
     opened_at: datetime
     last_seen: datetime
     kinds: tuple[SignalKind, ...]
+    states: tuple[SignalState, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()
     status: IncidentStatus = IncidentStatus.OPEN
@@ -241,6 +284,27 @@ class Incident:
     source: str = "mendel.monitor"
     resource_type: str = "ml_model"
     server: str | None = None
+    reopened_at: datetime | None = None
+    unmeasured_since: datetime | None = None
+
+    @property
+    def signal_states(self) -> tuple[SignalState, ...]:
+        """The state of each kind of signal, also for an incident of an older version of Mendel."""
+        known = {state.kind: state for state in self.states}
+        return tuple(
+            known.get(kind) or SignalState(kind=kind, severity=self.severity, raised_at=self.last_seen)
+            for kind in self.kinds
+        )
+
+    @property
+    def evidence_severity(self) -> Severity:
+        """The worst severity of the incident's signals; an escalation does not raise it."""
+        return max((state.severity for state in self.signal_states), key=lambda severity: severity.rank)
+
+    @property
+    def asked_at(self) -> datetime:
+        """The time of the question that is decided: when the incident was opened, or last reopened."""
+        return self.reopened_at or self.opened_at
 
     @property
     def resource_id(self) -> str:

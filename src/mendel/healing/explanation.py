@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mendel.drift import DriftReport, MonitoringPolicy, rejudge
-from mendel.healing.decision import Facts, Rule
+from mendel.healing.decision import Rule
+from mendel.healing.decision_facts import Facts
 from mendel.healing.decision_records import Verdict
 from mendel.healing.look_judgement import judge_quality, monitoring_of
 from mendel.healing.looks import CounterFacts, DecidedIncident, LogFacts, Look
 from mendel.healing.playbooks import Playbook
 from mendel.healing.policy import HealingPolicy, Level
+from mendel.healing.remedies import remedy_for
 from mendel.registry import PolicyDocument, judge_performance
 from mendel.values import Measured, Measurement, NotMeasured, VersionRef, render_duration
 
@@ -150,9 +152,10 @@ def _guards(decided: DecidedIncident, policy: HealingPolicy) -> Iterator[Compari
     pause = facts.pause
     yield _guard(Rule.PAUSED, "pause", "none" if pause is None else f"by {pause.by}", "none", holds=pause is None)
     yield _guard(Rule.ESCALATED, "escalated", str(incident.escalated).lower(), "false", holds=not incident.escalated)
-    remedy = policy.remedy(incident.cause)
+    remedy = remedy_for(incident, policy, facts)
+    told = f"{remedy.playbook or 'none'} ({remedy.why})"
     name = f"remedy for {incident.cause}"
-    yield _guard(Rule.NO_REMEDY, name, remedy or "none", "a playbook", relation="is", holds=playbook is not None)
+    yield _guard(Rule.NO_REMEDY, name, told, "a playbook", relation="is", holds=playbook is not None)
     if playbook is not None:
         for run in facts.tried:
             ended = run.state.unhelpful or not run.state.over
@@ -162,6 +165,8 @@ def _guards(decided: DecidedIncident, policy: HealingPolicy) -> Iterator[Compari
 
 def _guards_of(playbook: Playbook, facts: Facts, policy: HealingPolicy, now: datetime) -> Iterator[Comparison]:
     if playbook.autonomy == "rollback":
+        least, placed = max(policy.bake, policy.cooldown), facts.placed_by_rollback
+        yield _age(Rule.FLAPPING, "time since a rollback placed the version", placed, least, now)
         to = facts.return_to
         known = "none" if to is None else f"version {to}"
         yield _guard(
@@ -175,16 +180,14 @@ def _guards_of(playbook: Playbook, facts: Facts, policy: HealingPolicy, now: dat
     if playbook.harmless:
         return
     acted = [run for run in facts.runs if run.started_at is not None and not run.document.harmless]
-    if playbook.urgent:
-        placed = facts.placed_by_rollback
-        yield _age(Rule.FLAPPING, "time since a rollback placed the version", placed, policy.cooldown, now)
-    else:
+    if not playbook.urgent:
         ended = max((run.finished_at for run in acted if run.finished_at is not None), default=None)
         yield _age(Rule.COOLDOWN, "time since the last run ended", ended, policy.cooldown, now)
-    recent = sum(1 for run in acted if run.started_at is not None and run.started_at > now - _DAY)
+    alike = [run.started_at for run in acted if run.document.autonomy == playbook.autonomy]
+    recent = sum(1 for started in alike if started is not None and started > now - _DAY)
     most = policy.max_runs_per_day
     yield _guard(
-        Rule.RUNS_PER_DAY, "runs in 24 hours", str(recent), f"{most} (healing.max_runs_per_day)", relation="<",
+        Rule.RUNS_PER_DAY, f"runs with {name} in 24 hours", str(recent), f"{most} (healing.max_runs_per_day)", relation="<",
         holds=recent < most,
     )  # fmt: skip
     if playbook.autonomy == "retrain" and facts.supply is not None:

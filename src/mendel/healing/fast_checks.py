@@ -18,7 +18,7 @@ _KINDS = {
     Criterion.ERROR_RATE: SignalKind.FAULTS,
     Criterion.LATENCY: SignalKind.LATENCY,
     Criterion.OOD: SignalKind.OOD,
-    Criterion.DRIFT: SignalKind.DRIFT,
+    Criterion.DRIFT: SignalKind.DRIFT_SCORE,
     Criterion.AVAILABILITY: SignalKind.LOAD_FAILURE,
 }
 _NAMES = {
@@ -47,12 +47,7 @@ def signal_kind_of(criterion: Criterion) -> SignalKind:
 
 
 def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int, now: datetime) -> Findings:
-    """
-    Make signals for the rollback criteria whose bounds are crossed.
-
-    The drift score of snapshots can raise a drift signal but never clear it; only the check of the prediction log
-    clears it.
-    """
+    """Make signals for the rollback criteria whose bounds are crossed."""
     digest = f"sha256:{hashlib.sha256(to_json(check)).hexdigest()}"
     signals = tuple(
         Signal(
@@ -72,7 +67,7 @@ def findings_of_check(check: RollbackCheck, ref: VersionRef, *, generation: int,
         if reading.holds
     )
     measured = [one for one in check.evidence if isinstance(one.measurement, Measured)]
-    clear = [_KINDS[one.criterion] for one in measured if not one.holds and one.criterion is not Criterion.DRIFT]
+    clear = [_KINDS[one.criterion] for one in measured if not one.holds]
     looked = [
         Finding(kind=_KINDS[one.criterion], text=told(one), measured=isinstance(one.measurement, Measured))
         for one in check.evidence

@@ -21,6 +21,7 @@ from mendel.healing.playbook_runs import (
     PlaybookRun,
     RunState,
 )
+from mendel.healing.policy import REPLAY
 from mendel.healing.ports import HealingStore
 from mendel.retraining import Waiting, may_start
 from mendel.values import ModelName
@@ -151,7 +152,7 @@ class Healing(IncidentDecisions):
             if run.state is not RunState.RUNNING:
                 return run
             after = self._journal.stop(tx, run, RunState.FAILED, why, now=now, by=ACTOR)
-            if run.incident is not None:
+            if run.incident is not None and run.playbook != REPLAY:
                 incident = tx.store(HealingStore).incident(run.incident)
                 self._journal.escalate(tx, incident, f"the playbook {run.playbook} did not help: {why}", now, ACTOR)
             return after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mendel.healing.causes import Circumstances
@@ -64,11 +64,21 @@ class HealingFacts:
         """Find the newest production period of *ref*; None if *ref* was never in production."""
         return next((one for one in reversed(self.tenures) if one.version == ref.number), None)
 
+    def served_for(self, ref: VersionRef, at: datetime) -> timedelta | None:
+        """
+        How long *ref* had been in production at *at*, over all its periods; None if it never was.
+
+        A period that begins after *at*, because a clock was set back, counts as 0.
+        """
+        nothing = timedelta(0)
+        spans = [max(nothing, min(one.end or at, at) - one.start) for one in self.tenures if one.version == ref.number]
+        return sum(spans, nothing) if spans else None
+
     def circumstances(self, ref: VersionRef, *, drifting: bool) -> Circumstances:
         """The circumstances that decide the cause of a signal about *ref*."""
-        tenure = self.tenure(ref)
+        served = self.served_for(ref, self.at)
         return Circumstances(
-            newly_promoted=tenure is not None and self.at < tenure.start + self.policy.bake,
+            newly_promoted=served is not None and served < self.policy.bake,
             former=self.return_to is not None,
             drifting=drifting,
             canary=ref == self.canary,

@@ -11,7 +11,8 @@ from typing import TypeVar
 from mendel.durable import NewId, Transaction, UnitOfWork
 from mendel.errors import AlreadyExists
 from mendel.healing.causes import Diagnosis, began, diagnose
-from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, decide
+from mendel.healing.decision import Act, Decision, Observe, Propose, decide
+from mendel.healing.decision_facts import Facts
 from mendel.healing.decision_records import recorded
 from mendel.healing.entities import (
     Cause,
@@ -23,7 +24,7 @@ from mendel.healing.entities import (
 )
 from mendel.healing.healing_facts import ACTOR, HealingFacts, actor_of, read_healing_facts
 from mendel.healing.incident_journal import Journal, pause_of
-from mendel.healing.incidents import joined, opened, since_after
+from mendel.healing.incidents import cleared, ended, joined, opened, since_after, still_serves
 from mendel.healing.look_book import LookBook
 from mendel.healing.playbook_runs import (
     PlaybookRun,
@@ -31,12 +32,14 @@ from mendel.healing.playbook_runs import (
 )
 from mendel.healing.playbooks import Playbook
 from mendel.healing.ports import HealingStore, Training
+from mendel.healing.remedies import remedy_for
 from mendel.registry import Registry
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName, VersionRef, to_builtins
 
 T = TypeVar("T")
-_WORLD = frozenset({SignalKind.DRIFT, SignalKind.OOD, SignalKind.QUALITY})
+_WORLD = frozenset({SignalKind.DRIFT, SignalKind.DRIFT_SCORE, SignalKind.OOD, SignalKind.QUALITY})
+_DRIFT = frozenset({SignalKind.DRIFT, SignalKind.DRIFT_SCORE})
 _RIVALS = 3
 _RECOUNT = timedelta(seconds=2)
 
@@ -108,22 +111,26 @@ class IncidentDecisions:
 
     def clear(self, look: LookResult, now: datetime) -> tuple[Incident, ...]:
         """
-        Resolve the incidents that *look* shows to be over, except those with an active run.
+        Note which signals *look* shows to be gone, and resolve the incidents that are over, except those with an active
+        run.
 
-        An incident is over if every kind of its signals was measured within bounds, or its version no longer serves; a
-        run that waits for a person to change that version is then cancelled.
+        See :func:`mendel.healing.incidents.ended`; if the version no longer serves, a run that waits for a person to
+        change that version is cancelled.
         """
         waiting = self._unit.read(lambda tx: tx.store(HealingStore).open_incidents(look.model))
-        if not any(_answer(incident, look) for incident in waiting):
+        if not any(cleared(one, look) is not one or ended(one, look) for one in waiting):
             return ()
 
         def settle(tx: Transaction) -> tuple[Incident, ...]:
             done = []
             store = tx.store(HealingStore)
-            for incident in store.open_incidents(look.model):
-                how = _answer(incident, look)
+            for before in store.open_incidents(look.model):
+                incident = cleared(before, look)
+                if incident is not before:
+                    store.put_incident(incident)
+                how = ended(incident, look)
                 runs = [run for run in store.runs(look.model, incident=incident.id) if not run.state.over]
-                if how is not None and not _serves(incident, look) and all(run.state.waiting for run in runs):
+                if how is not None and not still_serves(incident, look) and all(run.state.waiting for run in runs):
                     for run in runs:
                         self._journal.stop(tx, run, RunState.CANCELLED, how, now=now, by=ACTOR)
                     runs = []
@@ -139,7 +146,7 @@ class IncidentDecisions:
         if not waiting:
             return ()
         about = self._facts_of(model, now)
-        if (moved := next((one for one in waiting if one.cause.family == "world"), None)) is not None:
+        if (moved := next((one for one in waiting if one.cause.may_retrain), None)) is not None:
             about = self._supplied(about, moved.ref, moved.since, moved.kinds)
 
         def again(tx: Transaction) -> tuple[Incident, ...]:
@@ -162,7 +169,8 @@ class IncidentDecisions:
             if incident is None:
                 after = self._open(tx, diagnosis, about, now)
             else:
-                after = joined(incident, diagnosis, now)
+                tenure = about.tenure(ref)
+                after = joined(incident, diagnosis, now, promoted=None if tenure is None else tenure.start)
                 store.put_incident(after)
             known = () if incident is None else incident.kinds
             self._tell_drift(tx, [one for one in diagnosis.signals if one.kind not in known], after, now)
@@ -188,7 +196,7 @@ class IncidentDecisions:
 
     def _tell_drift(self, tx: Transaction, fresh: Sequence[Signal], incident: Incident, now: datetime) -> None:
         for signal in fresh:
-            if signal.kind is SignalKind.DRIFT:
+            if signal.kind in _DRIFT:
                 told = {
                     "incident": incident.id,
                     "reasons": signal.reasons,
@@ -201,7 +209,7 @@ class IncidentDecisions:
     def _decide(self, tx: Transaction, incident: Incident, about: HealingFacts) -> Incident:
         store, now = tx.store(HealingStore), about.at
         facts = self._facts(store, incident, about)
-        if any(run.state is RunState.RUNNING for run in facts.tried):
+        if any(run.state is RunState.RUNNING and run.created_at >= incident.asked_at for run in facts.tried):
             return incident
         decision = decide(incident, about.policy, facts, now)
         record = recorded(
@@ -244,20 +252,21 @@ class IncidentDecisions:
                 pass
 
     def _facts(self, store: HealingStore, incident: Incident, about: HealingFacts) -> Facts:
-        since = about.at - max(timedelta(days=1), about.policy.cooldown)
+        since = about.at - max(timedelta(days=1), about.policy.cooldown, about.policy.bake)
         runs = store.runs(incident.ref.model, since=since)
-        remedy = about.policy.remedy(incident.cause)
-        return Facts(
+        facts = Facts(
             policy_hash=about.document.hash,
-            playbook=None if remedy is None else self.playbooks.get(remedy),
             pause=pause_of(store, incident.ref.model),
             runs=runs,
             tried=store.runs(incident.ref.model, incident=incident.id),
             return_to=about.return_to,
+            served_for=about.served_for(incident.ref, incident.asked_at),
             placed_by_rollback=_placed_by_rollback(about, incident.ref, runs),
             last_change=about.last_change,
             supply=about.supply,
         )
+        remedy = remedy_for(incident, about.policy, facts).playbook
+        return facts if remedy is None else replace(facts, playbook=self.playbooks.get(remedy))
 
     def _run(
         self, about: HealingFacts, ref: VersionRef, playbook: str, *, run_id: str, incident: str | None, reason: str
@@ -325,34 +334,12 @@ def _open_about(diagnosis: Diagnosis, unresolved: Sequence[Incident]) -> Inciden
 
 
 def _world_incident(tx: Transaction, *, ref: VersionRef) -> tuple[Incident | None, bool]:
-    """Find the open incident of *ref* whose cause is of family ``world``, and whether it has an active run."""
+    """Find the open incident of *ref* that a retraining may solve, and whether it has an active run."""
     store = tx.store(HealingStore)
     for incident in store.open_incidents(ref.model):
-        if incident.ref == ref and incident.cause.family == "world":
+        if incident.ref == ref and incident.cause.may_retrain:
             return incident, any(not run.state.over for run in store.runs(ref.model, incident=incident.id))
     return None, False
-
-
-def _answer(incident: Incident, look: LookResult) -> str | None:
-    """Explain why *look* shows that *incident* is over; None if it is not over."""
-    if not _serves(incident, look):
-        if look.ref is None:
-            return "no version is in production"
-        canary = incident.cause is Cause.CANARY_LOAD_FAILURE
-        return f"{incident.ref} is no longer {'the canary' if canary else 'in production'}"
-    if incident.server in look.well and SignalKind.UNAVAILABLE not in incident.kinds:
-        return f"{incident.server} serves every deployment that it received, or was stopped"
-    if set(incident.kinds) <= set(look.clear):
-        told = "; ".join(one.text for one in look.looked if one.kind in incident.kinds)
-        return f"the signal is gone: {told}"
-    return None
-
-
-def _serves(incident: Incident, look: LookResult) -> bool:
-    """Whether the incident's version still has the place that the incident is about at the time of *look*."""
-    if incident.cause is Cause.CANARY_LOAD_FAILURE:
-        return incident.ref == look.canary
-    return incident.ref in {look.ref, look.canary}
 
 
 def _digests(incident: Incident) -> tuple[str, ...]:
@@ -365,5 +352,10 @@ def _next_run_id(incident: Incident, facts: Facts) -> str:
 
 def _placed_by_rollback(about: HealingFacts, ref: VersionRef, runs: Sequence[PlaybookRun]) -> datetime | None:
     tenure = about.tenure(ref)
-    mine = {actor_of(run.id) for run in runs if run.document.autonomy == "rollback"}
+    mine = {actor_of(run.id) for run in runs if run.document.autonomy == "rollback" or _took_back(run, ref)}
     return tenure.start if tenure is not None and tenure.actor in mine else None
+
+
+def _took_back(run: PlaybookRun, ref: VersionRef) -> bool:
+    """Whether a retraining returned to *ref*, because its candidate could not be served."""
+    return bool(run.facts.get("taken_back")) and run.facts.get("candidate") != str(ref)

@@ -85,7 +85,8 @@ class Journal:
         tx.store(HealingStore).put_run(after)
         call = WorkflowCall(name=WORKFLOW, id=after.workflow_id, input={"run": run.id, "part": after.part})
         tx.start(call)
-        self.change(tx, run.incident, lambda one: replace(one, status=IncidentStatus.MITIGATING))
+        if not run.document.harmless:
+            self.change(tx, run.incident, lambda one: replace(one, status=IncidentStatus.MITIGATING))
         return after
 
     def go_on(self, tx: Transaction, run: PlaybookRun, now: datetime) -> PlaybookRun:

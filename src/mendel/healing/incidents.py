@@ -13,7 +13,10 @@ from mendel.healing.entities import (
     Incident,
     IncidentContext,
     IncidentStatus,
+    LookResult,
+    Signal,
     SignalKind,
+    SignalState,
     TimelineEntry,
 )
 from mendel.healing.healing_facts import HealingFacts
@@ -51,6 +54,7 @@ def opened(diagnosis: Diagnosis, facts: HealingFacts, *, incident_id: str, now: 
         opened_at=now,
         last_seen=now,
         kinds=diagnosis.kinds,
+        states=_raised((), diagnosis.signals, now),
         since=diagnosis.since,
         evidence=tuple(signal.evidence for signal in diagnosis.signals),
         timeline=(TimelineEntry(at=now, kind="opened", text=f"{diagnosis.cause}: {told}"),),
@@ -93,19 +97,34 @@ def since_after(incident: Incident, kinds: Sequence[SignalKind], since: datetime
     return max(since, incident.since)
 
 
-def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
-    """Add *diagnosis* to *incident*: the timeline gets new signals, and repeated signals are counted."""
+def joined(incident: Incident, diagnosis: Diagnosis, now: datetime, *, promoted: datetime | None = None) -> Incident:
+    """
+    Add *diagnosis* to *incident*: the timeline gets new signals, and repeated signals are counted.
+
+    A new kind of signal, a worse signal of a known kind, and signals after a new promotion make the decision about the
+    incident open again, also if the incident was escalated.
+
+    Args:
+        promoted: When the version last entered production.
+    """
     new_kinds = tuple(kind for kind in diagnosis.kinds if kind not in incident.kinds)
-    worse = diagnosis.severity.rank > incident.severity.rank
+    known = {state.kind: state.severity.rank for state in incident.signal_states}
+    worse = any(signal.severity.rank > known.get(signal.kind, -1) for signal in diagnosis.signals)
+    again = promoted is not None and promoted > incident.asked_at
+    graver = diagnosis.severity.rank > incident.severity.rank
     after = replace(
         incident,
         repeats=incident.repeats + 1,
         last_seen=max(incident.last_seen, now),
         kinds=(*incident.kinds, *new_kinds),
-        severity=diagnosis.severity if worse else incident.severity,
+        states=_raised(incident.signal_states, diagnosis.signals, now),
+        cause=min(incident.cause, diagnosis.cause, key=lambda cause: cause.rank) if new_kinds else incident.cause,
+        severity=diagnosis.severity if graver else incident.severity,
         since=since_after(incident, diagnosis.kinds, diagnosis.since),
     )
-    if not new_kinds and not worse and not _names_more(diagnosis, incident):
+    if worse or again:
+        after = replace(after, escalated=False, reopened_at=now, unmeasured_since=None)
+    if not worse and not again and not _names_more(diagnosis, incident):
         return after
     told = "; ".join(diagnosis.reasons)
     evidence = (*incident.evidence, *(signal.evidence for signal in diagnosis.signals))[-_MAX_EVIDENCE:]
@@ -113,6 +132,77 @@ def joined(incident: Incident, diagnosis: Diagnosis, now: datetime) -> Incident:
     return replace(after, evidence=evidence, context=context, description=f"{incident.description}; {told}").noting(
         TimelineEntry(at=now, kind="joined", text=f"{diagnosis.severity}: {told}")
     )
+
+
+def _raised(states: Sequence[SignalState], signals: Sequence[Signal], now: datetime) -> tuple[SignalState, ...]:
+    found = {state.kind: state for state in states}
+    for signal in signals:
+        before = found.get(signal.kind)
+        worst = max(signal.severity, before.severity if before else signal.severity, key=lambda one: one.rank)
+        cleared = None if before is None else before.cleared_at
+        found[signal.kind] = SignalState(kind=signal.kind, severity=worst, raised_at=now, cleared_at=cleared)
+    return tuple(found.values())
+
+
+def cleared(incident: Incident, look: LookResult) -> Incident:
+    """
+    Note which kinds of signal *look* measured within bounds, after their newest signal.
+
+    Kinds that were already clear stay as they are. Looks from before the change whose effect is being measured do not
+    count.
+    """
+    if incident.unmeasured_since is not None and look.at <= incident.unmeasured_since:
+        return incident
+    states = tuple(
+        replace(state, cleared_at=look.at)
+        if state.kind in look.clear and not state.clear and look.at >= state.raised_at
+        else state
+        for state in incident.signal_states
+    )
+    return incident if states == incident.signal_states else replace(incident, states=states)
+
+
+def ended(incident: Incident, look: LookResult) -> str | None:
+    """
+    Explain why *incident* is over at the time of *look*, whose clear kinds are already noted; None if it is not over.
+
+    An incident is over when every kind of its signals is clear, or when its version no longer serves; after a playbook
+    took the version away, only measurements of the version that serves now end the incident.
+    """
+    if look.ref is None:
+        return "no version is in production"
+    if not still_serves(incident, look) and incident.unmeasured_since is None:
+        canary = incident.cause is Cause.CANARY_LOAD_FAILURE
+        return f"{incident.ref} is no longer {'the canary' if canary else 'in production'}"
+    if incident.server in look.well and SignalKind.UNAVAILABLE not in incident.kinds:
+        return f"{incident.server} serves every deployment that it received, or was stopped"
+    if all(state.clear for state in incident.signal_states):
+        return f"the signal is gone: {_told(incident, look)}"
+    return None
+
+
+def _told(incident: Incident, look: LookResult) -> str:
+    """Give the readings of *look* about the incident's kinds of signal, and the times of the earlier ones."""
+    now = [one.text for one in look.looked if one.kind in incident.kinds and one.kind in look.clear]
+    earlier = [
+        f"{state.kind} within its bound since {state.cleared_at.isoformat(timespec='seconds')}"
+        for state in incident.signal_states
+        if state.cleared_at is not None and state.kind not in look.clear
+    ]
+    return "; ".join((*now, *earlier))
+
+
+def still_serves(incident: Incident, look: LookResult) -> bool:
+    """Whether the incident's version still has the place that the incident is about at the time of *look*."""
+    if incident.cause is Cause.CANARY_LOAD_FAILURE:
+        return incident.ref == look.canary
+    return incident.ref in {look.ref, look.canary}
+
+
+def unmeasured(incident: Incident, why: str, now: datetime, *, since: datetime, actor: str) -> Incident:
+    """Give the incident that stays open, because the effect of a playbook's change at *since* was not measured."""
+    entry = TimelineEntry(at=now, kind="unmeasured", text=why, actor=actor)
+    return replace(incident, unmeasured_since=since).noting(entry)
 
 
 def _names_more(diagnosis: Diagnosis, incident: Incident) -> bool:

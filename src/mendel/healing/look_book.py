@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from mendel.durable import NewId, Transaction, UnitOfWork
-from mendel.healing.decision import Facts
+from mendel.healing.decision_facts import Facts
 from mendel.healing.decision_records import DecisionRecord, Verdict
 from mendel.healing.entities import Incident
 from mendel.healing.healing_facts import read_healing_facts

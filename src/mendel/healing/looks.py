@@ -11,7 +11,7 @@ from typing import Final
 
 from mendel.drift import DriftReport, Quality
 from mendel.errors import InvalidValue
-from mendel.healing.decision import Facts
+from mendel.healing.decision_facts import Facts
 from mendel.healing.decision_records import DecisionRecord
 from mendel.healing.entities import Incident, LookResult, Pause
 from mendel.healing.fast_checks import ServerDelays
@@ -44,7 +44,7 @@ LOOK_SCHEMA: Final = 1
 """The schema version of looks; developers raise it when an older look can no longer be decided again."""
 _PERIODS = 5
 _VARYING = frozenset(
-    {"window", "repeats", "last_seen", "timeline", "evidence", "reasons", "context"}
+    {"window", "repeats", "last_seen", "raised_at", "timeline", "evidence", "reasons", "context"}
     | {"latency_p50_ms", "latency_p99_ms", "requests_per_second", "timeout_rate", "output_drift_score"}
     | {"profile_digest", "statistic", "p_value", "corrected", "quality", "low", "high", "confusion"}
 )

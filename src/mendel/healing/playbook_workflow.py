@@ -23,8 +23,8 @@ from mendel.healing.playbook_runs import (
     StepState,
 )
 from mendel.healing.playbooks import Action
-from mendel.healing.policy import HealingPolicy, Level
-from mendel.healing.ports import EffectMonitor, HealingStore
+from mendel.healing.policy import REPLAY, HealingPolicy, Level
+from mendel.healing.ports import EffectMonitor, FormerVersion, HealingStore
 from mendel.registry import Registry
 from mendel.values import from_builtins, from_micros, to_builtins, to_micros
 
@@ -52,6 +52,7 @@ class PlaybookWorkflow:
         registry: Registry,
         *,
         watcher: EffectMonitor,
+        former: FormerVersion,
         retrain: WorkflowFunction,
         clock: Clock,
         new_id: NewId,
@@ -59,7 +60,9 @@ class PlaybookWorkflow:
         self._unit = unit
         self._clock = clock
         self._journal = Journal(new_id)
-        self._actions = Actions(unit, registry, watcher=watcher, retrain=retrain, journal=self._journal, clock=clock)
+        self._actions = Actions(
+            unit, registry, watcher=watcher, former=former, retrain=retrain, journal=self._journal, clock=clock
+        )
 
     def __call__(self, durable: WorkflowContext, payload: Payload) -> Payload:
         """Execute one part of the run ``payload["run"]``, from its start or from the step at which the run was held."""
@@ -202,7 +205,11 @@ class PlaybookWorkflow:
         return self._unit.write_once(StepKey(workflow_id=run_id, step="end"), end)
 
     def _finish(self, tx: Transaction, run: PlaybookRun, last: StepOutcome) -> PlaybookRun:
-        """End the run; escalate its incident if the run did not solve it, because the playbook is not tried again."""
+        """
+        End the run; escalate its incident if the run did not solve it, because the playbook is not tried again.
+
+        A failed replay of the former version escalates nothing: its result is unknown.
+        """
         state = final_state(run.facts, tuple(step.state for step in run.steps))
         after = replace(run, state=state, finished_at=last.at)
         store = tx.store(HealingStore)
@@ -213,7 +220,7 @@ class PlaybookWorkflow:
         self._journal.note(tx, run.incident, entry)
         if state is not RunState.SUCCEEDED:
             self._journal.reopen(tx, run.incident)
-        if run.incident is not None and state.unhelpful:
+        if run.incident is not None and state.unhelpful and run.playbook != REPLAY:
             why = f"the playbook {run.playbook} did not help: {last.text or run.facts.get('watched') or state}"
             self._journal.escalate(tx, store.incident(run.incident), why, last.at, actor_of(run.id))
         return after

@@ -25,6 +25,7 @@ class Action(StrEnum):
     ROLL_BACK = "roll_back"
     END_CANARY = "end_canary"
     AWAIT_CONVERGENCE = "await_convergence"
+    REPLAY_FORMER = "replay_former"
     RETRAIN = "retrain"
     PROMOTE_CANDIDATE = "promote_candidate"
     REJECT_CANDIDATE = "reject_candidate"
@@ -46,6 +47,7 @@ CONDITIONS: Mapping[str, str] = {
     "verdict": "the gates' verdict: pass, fail or undecided",
     "converged": "whether the servers serve the deployment: yes, no, failed (version not loadable), unloaded (by "
     "request) or unobserved",
+    "former": "whether the former version does better on the incident's rows: better, as_bad or unknown",
     "effect": "the incident's signals after the playbook: gone, persists or not_measured",
 }
 """The facts that a step's ``when`` may use, with their meanings."""
@@ -83,8 +85,8 @@ class Playbook:
     Attributes:
         autonomy: The key of the policy's ``autonomy`` that guards the playbook.
         starts_under: The lowest level at which the playbook starts without approval: ``propose`` if a later step
-            asks for approval before it changes what is served.
-        urgent: The playbook stops a run that is not urgent, and waits for flap damping instead of the cooldown.
+            asks for approval before it changes what is served; ``observe`` counts only for a harmless playbook.
+        urgent: The playbook stops a run that is not urgent, and does not wait for the cooldown.
         harmless: The playbook changes nothing, so cooldown and ``max_runs_per_day`` do not apply.
     """
 

@@ -48,19 +48,40 @@ class Autonomy:
         return level
 
 
-REMEDIES: Mapping[Cause, str] = {
-    Cause.FAULTS: "model_rollback",
-    Cause.LATENCY: "model_rollback",
-    Cause.REGRESSION: "model_rollback",
-    Cause.LOAD_FAILURE: "model_rollback",
-    Cause.CANARY_LOAD_FAILURE: "end_canary",
-    Cause.NOT_CONVERGING: "notify",
-    Cause.DRIFT: "retrain",
-    Cause.QUALITY: "retrain",
-    Cause.OOD: "retrain",
-    Cause.SERVERS: "notify",
+ROLLBACK, RETRAIN, NOTIFY, REPLAY, END_CANARY = "model_rollback", "retrain", "notify", "replay_former", "end_canary"
+"""The shipped playbooks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedies:
+    """
+    The default playbooks for one cause.
+
+    Attributes:
+        at_once: The playbook that needs no replay of the former version, if any.
+        in_bake: The playbook that needs no replay while the version is new (``healing.bake``), if any.
+        as_bad: The playbook if the former version does no better on the incident's own rows; if it does better, the
+            model is rolled back, and without a result of the replay, ``notify`` is started.
+    """
+
+    at_once: str | None = None
+    in_bake: str | None = None
+    as_bad: str = NOTIFY
+
+
+REMEDIES: Mapping[Cause, Remedies] = {
+    Cause.FAULTS: Remedies(in_bake=ROLLBACK),
+    Cause.LATENCY: Remedies(in_bake=ROLLBACK),
+    Cause.REGRESSION: Remedies(as_bad=RETRAIN),
+    Cause.LOAD_FAILURE: Remedies(at_once=ROLLBACK),
+    Cause.CANARY_LOAD_FAILURE: Remedies(at_once=END_CANARY),
+    Cause.NOT_CONVERGING: Remedies(at_once=NOTIFY),
+    Cause.DRIFT: Remedies(as_bad=RETRAIN),
+    Cause.QUALITY: Remedies(as_bad=RETRAIN),
+    Cause.OOD: Remedies(as_bad=RETRAIN),
+    Cause.SERVERS: Remedies(at_once=NOTIFY),
 }
-"""The default playbook for each cause."""
+"""The default playbooks for each cause."""
 
 _PROFILES = ("default", "classic")
 NO_REMEDY = "none"
@@ -73,19 +94,22 @@ class HealingPolicy:
     The section ``healing`` of a policy.
 
     Attributes:
-        remedies: The playbook for each cause, if it differs from the default remedy; ``none`` starts no playbook.
-        cooldown: How long after a run's end no other run starts on the model. A rollback does not wait, unless another
-            rollback put the serving version into production within this time (flap damping).
-        max_runs_per_day: The largest number of runs of one model within 24 hours; runs that change nothing, such as
-            ``notify``, are not counted.
-        bake: How long after its promotion a version counts as new. A new version counts as faulty if it cannot be
-            loaded, or if its quality is low from its first rows on.
+        remedies: The playbook for each cause, started without a replay, in place of the default remedy; ``none`` starts
+            no playbook.
+        cooldown: How long after a run's end no other run starts on the model; a rollback does not wait.
+        max_runs_per_day: The largest number of rollbacks, and of retrainings, of one model within 24 hours; each kind
+            is counted for itself, and runs that change nothing, such as ``notify``, are not counted.
+        bake: How long a version counts as new: for this time in production, errors, latency and failures to load roll
+            back at once, without a replay of the former version. A version that a rollback by healing returned to
+            production is not rolled back for this time either.
+        replay_within: How long the former version may take to answer the incident's rows; without a result in this
+            time, healing notifies.
         quality_floor: The worst allowed value of the primary metric; None compares only with the version's quality at
             registration (``monitoring.quality_margin``).
         converge_within: How long a server may take to serve a deployment that it has received.
         effect_within: How long a signal may take to go away after a playbook changed something.
-        profile: With ``classic``, the remedy for every cause is a rollback, except for causes about servers and
-            canaries; with ``default``, each cause has its own remedy.
+        profile: With ``classic``, the remedy for every cause is a rollback without a replay, except for causes about
+            servers and canaries and for drift in the warning band; with ``default``, each cause has its own remedy.
     """
 
     autonomy: Autonomy = field(default_factory=Autonomy)
@@ -93,6 +117,7 @@ class HealingPolicy:
     cooldown: timedelta = timedelta(minutes=30)
     max_runs_per_day: int = 4
     bake: timedelta = timedelta(hours=24)
+    replay_within: timedelta = timedelta(seconds=60)
     quality_floor: float | None = None
     converge_within: timedelta = timedelta(seconds=30)
     effect_within: timedelta = timedelta(minutes=10)
@@ -107,13 +132,8 @@ class HealingPolicy:
                 raise InvalidPolicy(unknown_key_message(key, causes, "remedies"))
         if self.max_runs_per_day < 0:
             raise InvalidPolicy("healing.max_runs_per_day must be at least 0")
-
-    def remedy(self, cause: Cause) -> str | None:
-        """The playbook for *cause*; None if healing only observes."""
-        classic = self.profile == "classic" and cause.family not in {"servers", "canary"}
-        default = "model_rollback" if classic else REMEDIES[cause]
-        name = self.remedies.get(cause.value, default)
-        return None if name == NO_REMEDY else name
+        if self.replay_within <= timedelta(0):
+            raise InvalidPolicy("healing.replay_within must be longer than 0")
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> HealingPolicy:

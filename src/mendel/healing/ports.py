@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from mendel.healing.decision_records import DecisionRecord
@@ -15,6 +16,7 @@ from mendel.healing.looks import Look, LookKind, LookVolume
 from mendel.healing.playbook_runs import (
     PlaybookRun,
 )
+from mendel.healing.remedies import Former
 from mendel.registry import PolicyDocument
 from mendel.retraining import LabelSupply
 from mendel.values import ModelName
@@ -34,6 +36,26 @@ class EffectMonitor(Protocol):
 
     def effect(self, incident: Incident, *, since: datetime, now: datetime) -> Effect:
         """Whether the incident's signals are gone, measured on the serving version from *since* to *now*."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOutcome:
+    """The result of a replay of the former version: whether it does better, and the readings that show it."""
+
+    former: Former
+    text: str
+
+
+class FormerVersion(Protocol):
+    """Asks whether the former version of a model would do better on the rows of an incident; changes nothing."""
+
+    def compare(self, incident: Incident, *, now: datetime, within: timedelta) -> ReplayOutcome:
+        """
+        Let the version that a rollback would return to answer the rows of *incident*.
+
+        A version that cannot be loaded, missing rows and a replay that takes longer than *within* give ``unknown`` with
+        the reason.
+        """
 
 
 class HealingStore(Protocol):

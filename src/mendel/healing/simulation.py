@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from mendel.healing.causes import diagnose
-from mendel.healing.decision import Act, Decision, Facts, Observe, Propose, Wait, decide
+from mendel.healing.decision import Act, Decision, Observe, Propose, Wait, decide
+from mendel.healing.decision_facts import Facts
 from mendel.healing.decision_records import DecisionRecord, recorded
-from mendel.healing.entities import Cause, Incident, LookResult, Pause, Signal, SignalKind
+from mendel.healing.entities import Cause, Incident, LookResult, Pause, Signal
 from mendel.healing.healing_facts import HealingFacts
-from mendel.healing.incidents import escalated, joined, opened
+from mendel.healing.incidents import cleared, ended, escalated, joined, opened
 from mendel.healing.look_replay import judge_again
 from mendel.healing.looks import Look
 from mendel.healing.playbook_runs import PlaybookRun, RunState
 from mendel.healing.playbooks import Playbook
+from mendel.healing.policy import REPLAY, HealingPolicy
+from mendel.healing.remedies import Former, remedy_for
 from mendel.registry import PolicyDocument
 from mendel.retraining import LabelSupply
 from mendel.values import VersionRef
@@ -23,11 +27,10 @@ from mendel.values import VersionRef
 
 @dataclass(slots=True)
 class _Open:
-    """An open incident of the simulation, its last decision, and the kinds of its signals that have cleared."""
+    """An open incident of the simulation, and its last decision."""
 
     incident: Incident
     last: DecisionRecord | None = None
-    cleared: frozenset[SignalKind] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,9 @@ class Simulation:
     Healing of one model, from the checks that were recorded.
 
     A simulated run is assumed to end at once and to help; what was recorded later does not show its effect. Runs before
-    the first look are unknown. The labels for a retraining are those of the last recorded decision that counted them.
+    the first look are unknown. The labels for a retraining are those of the last recorded decision that counted them. A
+    replay of the former version gives the recorded result about the same version; without a recorded result within
+    ``healing.replay_within``, it is ``unknown``.
     """
 
     def __init__(self, playbooks: Mapping[str, Playbook]) -> None:
@@ -53,6 +58,7 @@ class Simulation:
         self._runs: list[PlaybookRun] = []
         self._number = 0
         self._supply: LabelSupply | None = None
+        self._replays: dict[VersionRef, dict[str, Any]] = {}
         self._about: tuple[HealingFacts, Pause | None] | None = None
 
     def see(self, look: Look, document: PolicyDocument) -> Iterator[SimulatedAction]:
@@ -60,6 +66,9 @@ class Simulation:
         yield from self._end_waits(look.at)
         if look.decided is not None:
             self._supply = look.decided.facts.supply or self._supply
+            ended_replays = (run for run in look.decided.facts.tried if run.playbook == REPLAY and run.state.over)
+            self._replays.update({run.ref: run.facts for run in ended_replays})
+        self._end_replays(HealingPolicy.of(document.body), look.at)
         found = judge_again(look, document)
         if found is None or look.standing is None:
             return
@@ -81,17 +90,19 @@ class Simulation:
             yield from self._decide_all(end)
 
     def _resolve(self, found: LookResult) -> None:
-        raised = {signal.kind for signal in found.signals}
         for one in self._open:
-            one.cleared = (one.cleared | set(found.clear)) - raised
-        serving = {found.ref, found.canary}
-        self._open = [
-            one
-            for one in self._open
-            if one.incident.ref in serving
-            and not set(one.incident.kinds) <= one.cleared
-            and (one.incident.server not in found.well or SignalKind.UNAVAILABLE in one.incident.kinds)
-        ]
+            one.incident = cleared(one.incident, found)
+        self._open = [one for one in self._open if ended(one.incident, found) is None]
+
+    def _end_replays(self, policy: HealingPolicy, now: datetime) -> None:
+        for place, run in enumerate(self._runs):
+            if run.playbook != REPLAY or run.state is not RunState.RUNNING:
+                continue
+            facts = self._replays.get(run.ref)
+            if facts is None and now < run.created_at + policy.replay_within:
+                continue
+            unknown = {"former": Former.UNKNOWN.value, "compared": "no replay of the former version was recorded"}
+            self._runs[place] = replace(run, state=RunState.SUCCEEDED, finished_at=now, facts=facts or unknown)
 
     def _join(self, found: LookResult, about: HealingFacts) -> None:
         by_version: dict[VersionRef, list[Signal]] = {}
@@ -104,7 +115,10 @@ class Simulation:
                 family, server = diagnosis.cause.family, diagnosis.server
                 same = (one for one in mine if one.incident.server == server and one.incident.cause.family == family)
                 if (known := next(same, None)) is not None:
-                    known.incident = replace(joined(known.incident, diagnosis, about.at), timeline=())
+                    tenure = about.tenure(ref)
+                    promoted = None if tenure is None else tenure.start
+                    after = joined(known.incident, diagnosis, about.at, promoted=promoted)
+                    known.incident = replace(after, timeline=())
                     continue
                 self._number += 1
                 name = f"SIM-{self._number}"
@@ -136,22 +150,23 @@ class Simulation:
                 yield SimulatedAction(incident=one.incident, record=record, escalates=escalates)
 
     def _facts(self, incident: Incident, about: HealingFacts, pause: Pause | None) -> Facts:
-        remedy = about.policy.remedy(incident.cause)
-        return Facts(
+        facts = Facts(
             policy_hash=about.document.hash,
-            playbook=None if remedy is None else self._playbooks.get(remedy),
             pause=pause,
             runs=tuple(self._runs),
             tried=tuple(run for run in self._runs if run.incident == incident.id),
             return_to=about.return_to,
+            served_for=about.served_for(incident.ref, incident.asked_at),
             last_change=about.last_change,
             supply=about.supply,
         )
+        remedy = remedy_for(incident, about.policy, facts).playbook
+        return facts if remedy is None else replace(facts, playbook=self._playbooks.get(remedy))
 
     def _start(self, decision: Decision, incident: Incident, about: HealingFacts, now: datetime) -> None:
         if isinstance(decision, Observe | Wait):
             return
-        acts = isinstance(decision, Act)
+        acts, asks = isinstance(decision, Act), decision.playbook == REPLAY
         run = PlaybookRun(
             id=f"{incident.id}-{len(self._runs) + 1}",
             incident=incident.id,
@@ -160,11 +175,11 @@ class Simulation:
             document=self._playbooks[decision.playbook],
             policy={},
             policy_hash=about.document.hash,
-            state=RunState.SUCCEEDED if acts else RunState.PROPOSED,
+            state=RunState.RUNNING if asks else RunState.SUCCEEDED if acts else RunState.PROPOSED,
             created_at=now,
             reason="simulated",
             facts={},
             started_at=now if acts else None,
-            finished_at=now if acts else None,
+            finished_at=now if acts and not asks else None,
         )
         self._runs.append(run)

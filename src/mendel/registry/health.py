@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mendel.registry.rollback_triggers import RollbackCheck, exceeds, mean_of
+from mendel.registry.rollback_triggers import Criterion, RollbackCheck, exceeds, mean_of
 from mendel.registry.snapshots import Snapshot
-from mendel.values import Health, Measured, ModelName, Stage, VersionRef
+from mendel.values import Health, Measured, ModelName, NotMeasured, Stage, VersionRef
 
 _DEGRADED_ERROR_RATE = 0.01
 _CRITICAL_ERROR_RATE = 0.05
@@ -19,7 +19,7 @@ _DEGRADED_OOD_RATE = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthMetrics:
-    """Means over the window, weighted by requests as in the rollback triggers; None if not measured."""
+    """Means over the window, weighted by requests, however few there were; None without requests."""
 
     avg_error_rate: float | None
     avg_latency_p95_ms: float | None
@@ -64,6 +64,8 @@ def health_of(
     """
     Decide the health, and give the reasons why it is not ``healthy``.
 
+    Rates count as in the rollback triggers: from ``rollback.min_requests`` upward, else the health is ``unknown``.
+
     Args:
         silent: The reason why the version does not answer; None if it answers or if this is unknown.
         unsure: The reason why it is unknown whether the version answers, such as starting or stopped servers; else
@@ -71,7 +73,7 @@ def health_of(
     """
     if silent is None and unsure is not None:
         return Health.UNKNOWN, (unsure,)
-    error, ood = metrics.avg_error_rate, metrics.avg_ood_rate
+    error, ood = _rate(check, Criterion.ERROR_RATE), _rate(check, Criterion.OOD)
     reasons = list(check.reasons)
     if error is not None and exceeds(error, _DEGRADED_ERROR_RATE) and not any("error" in r for r in reasons):
         reasons.append(f"Error rate: {error:.2%} of requests failed")
@@ -83,9 +85,21 @@ def health_of(
         return Health.CRITICAL, tuple(reasons)
     if reasons:
         return Health.DEGRADED, tuple(reasons)
-    if metrics.snapshot_count == 0:
-        return Health.UNKNOWN, ("No requests in the window",)
+    if error is None:
+        return Health.UNKNOWN, (_too_few(metrics, check),)
     return Health.HEALTHY, ()
+
+
+def _rate(check: RollbackCheck, criterion: Criterion) -> float | None:
+    found = next((one.measurement for one in check.evidence if one.criterion is criterion), None)
+    return found.value if isinstance(found, Measured) else None
+
+
+def _too_few(metrics: HealthMetrics, check: RollbackCheck) -> str:
+    found = next((one.measurement for one in check.evidence if one.criterion is Criterion.ERROR_RATE), None)
+    if metrics.snapshot_count and isinstance(found, NotMeasured) and found.have:
+        return f"Too few requests in the window: {found.have} of the {found.need} that the policy needs"
+    return "No requests in the window"
 
 
 def _value(snapshots: Sequence[Snapshot], field: str) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mendel.registry.policies import Profile, RollbackPolicy
-from mendel.registry.snapshots import Snapshot
+from mendel.registry.snapshots import FROM_COUNTERS, Snapshot
 from mendel.values import Measured, Measurement, ModelName, NotMeasured, Severity, Window
 
 _PLACES = 9
@@ -81,8 +81,7 @@ def judge(
     """
     Compare the means of *snapshots* with the policy's bounds.
 
-    Means are weighted by ``num_requests`` if every snapshot has it. Values are rounded to 1e-9 and must be strictly
-    above the bound.
+    Means are weighted by ``num_requests``. Values are rounded to 1e-9 and must be strictly above the bound.
 
     Args:
         silent: The reason why the version does not answer; None if it answers or if this is unknown.
@@ -142,18 +141,26 @@ def remedy_of(readings: Sequence[CriterionReading], profile: Profile) -> Remedy 
 
 def mean_of(snapshots: Sequence[Snapshot], field: str, *, at_least: int = 1) -> Measurement:
     """
-    Compute the mean of *field* over the snapshots that measured it, weighted by requests if all snapshots count them.
+    Compute the mean of *field* over the snapshots that measured it, weighted by requests.
+
+    Snapshots without ``num_requests`` do not count. Where the servers' counters measured *field* in at least *at_least*
+    requests, snapshots of other sources do not count.
     """
-    found = [(value, s.num_requests) for s in snapshots if (value := getattr(s, field)) is not None]
-    if not found:
-        return NotMeasured(reason="insufficient_data", have=0, need=at_least, unit="measured requests")
-    weights = [count for _, count in found if count is not None]
-    if len(weights) < len(found):
-        return Measured(value=sum(value for value, _ in found) / len(found), samples=len(found))
+    counted = [one for one in snapshots if getattr(one, field) is not None and one.num_requests is not None]
+    live = _weighted_mean([one for one in counted if one.source == FROM_COUNTERS], field, at_least)
+    if isinstance(live, Measured):
+        return live
+    pushed = _weighted_mean([one for one in counted if one.source != FROM_COUNTERS], field, at_least)
+    return pushed if isinstance(pushed, Measured) or not live.have else live
+
+
+def _weighted_mean(snapshots: Sequence[Snapshot], field: str, at_least: int) -> Measurement:
+    weights = [one.num_requests or 0 for one in snapshots]
     requests = sum(weights)
-    if requests < at_least:
+    if not requests or requests < at_least:
         return NotMeasured(reason="insufficient_data", have=requests, need=at_least, unit="requests")
-    mean = sum(value * count for (value, _), count in zip(found, weights, strict=True)) / requests
+    values = (getattr(one, field) for one in snapshots)
+    mean = sum(value * weight for value, weight in zip(values, weights, strict=True)) / requests
     return Measured(value=mean, samples=requests)
 
 

@@ -24,7 +24,7 @@ class ServingWindow:
 
     Attributes:
         counters: The window for counters, clipped to the time in production.
-        ended_after: A recorded snapshot counts only if its window ends after this time.
+        ended_after: The start of the window asked for; recorded snapshots are cut to the time from here.
         recorded_from: A recorded snapshot counts only if it was recorded at or after this time, when the version
             entered production.
     """
@@ -94,20 +94,23 @@ def evidence_of(
     policy: PolicyDocument,
 ) -> ServingEvidence:
     """
-    Combine the measurements; if the counters show requests, they replace what recorded snapshots have from counters.
+    Combine the measurements; recorded snapshots are cut to the window that was asked for, and if the counters show
+    requests, they replace what recorded snapshots have from counters.
 
     Args:
         counted: The growth of the version's counters in ``window.counters``.
         recorded: The recorded snapshots that count by the rule *window*.
     """
     live = snapshot_of(record.ref, window.counters, total(record.ref, counted))
+    asked = Window(min(window.ended_after, window.counters.end), window.counters.end)
+    cut = tuple(part for one in recorded if (part := one.within(asked)) is not None)
     if live.num_requests:
-        recorded = (live, *only_study(recorded))
+        cut = (live, *only_study(cut))
     return ServingEvidence(
         record=record,
         since=window.recorded_from,
         window=window.counters,
-        snapshots=recorded,
+        snapshots=cut,
         servers=servers,
         policy=policy,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,7 +12,8 @@ from mendel.values import LATENCY_BOUNDS_MS, ServerReport, VersionCounters, Vers
 
 FROM_COUNTERS = "counters"
 _SHARES = ("error_rate", "timeout_rate", "ood_rate", "accuracy", "calibration_error")
-_AMOUNTS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "requests_per_second", "input_drift_score")
+_LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+_AMOUNTS = (*_LATENCIES, "requests_per_second", "input_drift_score", "output_drift_score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class Snapshot:
 
     Attributes:
         source: ``counters`` for a snapshot computed by the registry, else the name of the program that measured.
-        num_requests: The number of requests; None if unknown, and the snapshot is then not weighted.
+        num_requests: The number of requests; a snapshot without this number is stored and shown, but never measured.
         error_rate: The share of requests in which the model failed or timed out.
         timeout_rate: The share of requests that timed out.
         ood_rate: The share of rows outside the reference.
@@ -49,10 +51,29 @@ class Snapshot:
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
                 raise InvalidValue(f"{name} must be a fraction from 0 to 1, not {value}.")
         for name in _AMOUNTS:
-            if (value := getattr(self, name)) is not None and not value >= 0:
-                raise InvalidValue(f"{name} must not be negative, but is {value}.")
+            if (value := getattr(self, name)) is not None and not (value >= 0 and math.isfinite(value)):
+                raise InvalidValue(f"{name} must be a finite number and not negative, but is {value}.")
         if self.num_requests is not None and self.num_requests < 0:
             raise InvalidValue(f"num_requests must not be negative, but is {self.num_requests}.")
+
+    def within(self, window: Window) -> Snapshot | None:
+        """
+        Cut the snapshot to *window*, as if its requests were spread evenly over its time; None if nothing is left.
+
+        >>> from mendel.values import EPOCH, ModelName
+        >>> hour = Window(EPOCH, EPOCH + timedelta(hours=1))
+        >>> ref = VersionRef(ModelName("credit"), 1)
+        >>> pushed = Snapshot(ref=ref, window=hour, source="gateway", num_requests=600, error_rate=0.1)
+        >>> cut = pushed.within(Window(EPOCH + timedelta(minutes=50), EPOCH + timedelta(hours=2)))
+        >>> cut.num_requests, cut.error_rate
+        (100, 0.1)
+        """
+        start, end = max(self.window.start, window.start), min(self.window.end, window.end)
+        if start >= end:
+            return None
+        share = (end - start) / self.window.length
+        count = None if self.num_requests is None else round(self.num_requests * share)
+        return replace(self, window=Window(start, end), num_requests=count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

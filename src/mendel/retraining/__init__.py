@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from mendel.retraining.entities import Asked, Candidate
     from mendel.retraining.fingerprints import DatasetFingerprint, fingerprint
     from mendel.retraining.gate_evidence import answers_of
-    from mendel.retraining.holdout_gates import HoldoutGates
-    from mendel.retraining.label_supply import LabelSupply, Ready, Waiting, labels_needed, may_start
+    from mendel.retraining.holdout_gates import HoldoutGates, code_of
+    from mendel.retraining.label_supply import LabelSupply, Ready, Waiting, labels_needed, may_start, usable
     from mendel.retraining.parity_checks import ParityChecks
     from mendel.retraining.policy import JobLimits, RetrainingPolicy, parse_bytes
     from mendel.retraining.ports import (
@@ -66,10 +66,12 @@ __all__ = [
     "TrainResult",
     "Waiting",
     "answers_of",
+    "code_of",
     "fingerprint",
     "ignore_progress",
     "labels_needed",
     "may_start",
     "parse_bytes",
     "schema_violations",
+    "usable",
 ]

@@ -89,7 +89,7 @@ class HoldoutGates:
 
     def _replay(self, record: VersionRecord, rows: Path, policies: Policies, output: Path) -> Replay:
         job = ReplayJob(
-            source=_source(record),
+            source=code_of(record),
             classifier="" if record.project is None else record.project.classifier,
             artifacts=(self._registry.versions.tree(record.ref),),
             rows=rows,
@@ -118,8 +118,13 @@ class HoldoutGates:
         )
 
 
-def _source(record: VersionRecord) -> CodeSource | None:
-    """Give the code with which *record* is loaded; None for a model without a project."""
+def code_of(record: VersionRecord) -> CodeSource | None:
+    """
+    Give the code with which *record* is loaded; None for a model without a project.
+
+    Raises:
+        Conflict: The code is not on the hub's machine.
+    """
     if record.project is None:
         return None
     directory, tag = Path(record.project.repository), record.project.tag or record.release_tag

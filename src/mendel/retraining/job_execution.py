@@ -218,6 +218,9 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
     project = None if order.project is None else load_project(Path(order.project))
     rows = as_table(_read(order.table))
     versions = [_version(Path(artifact), project, rows) for artifact in order.artifacts]
+    if order.failures:
+        on_progress(Progress(doing="replaying"))
+        return JobOutcome(rows=len(rows), metrics={}, failed_rows=tuple(_failed_rows(one) for one in versions))
     on_progress(Progress(doing="checking parity"))
     candidate = _parity_of(versions[0].predictor, read_probe(Path(order.artifacts[0])))
     parity = (candidate, *[ParityReport.not_measured("only the candidate is checked")] * (len(versions) - 1))
@@ -230,6 +233,18 @@ def _replay(order: JobOrder, on_progress: OnProgress) -> JobOutcome:
         tell=lambda doing, share: on_progress(Progress(doing=doing, share=share)),
     )
     return JobOutcome(rows=len(rows), metrics={}, latencies_ms=latencies, parity=parity)
+
+
+def _failed_rows(version: _Version) -> int:
+    return sum(not _answers(version, row) for row in range(len(version.rows)))
+
+
+def _answers(version: _Version, row: int) -> bool:
+    try:
+        version.ready(row)()
+    except Exception:  # noqa: BLE001 - the supervisor of a replay that counts what a version fails to answer
+        return False
+    return True
 
 
 def _check_parity(order: JobOrder, on_progress: OnProgress) -> JobOutcome:

@@ -57,6 +57,7 @@ class JobOrder:
     artifacts: tuple[str, ...] = ()
     project: str | None = None
     locked: bool = False
+    failures: bool = False
 
     def __str__(self) -> str:
         return f"The {self.kind} job" + (f" of {self.classifier}" if self.classifier else "")
@@ -68,7 +69,7 @@ class JobOutcome:
     The result of a successful job; a job without this file has failed.
 
     ``latencies_ms`` is filled by a replay: the p95 per timing round for each version. ``parity`` is filled by a replay
-    and by a parity job, for each version.
+    and by a parity job, for each version; ``failed_rows`` by a replay that counts failures.
     """
 
     rows: int
@@ -76,6 +77,7 @@ class JobOutcome:
     seconds: float = 0.0
     latencies_ms: tuple[tuple[float, ...], ...] = ()
     parity: tuple[ParityReport, ...] = ()
+    failed_rows: tuple[int, ...] = ()
 
 
 def load_order(job: LoadJob, project: Path) -> JobOrder:
@@ -119,6 +121,7 @@ def replay_order(job: ReplayJob, project: Path | None) -> JobOrder:
         artifacts=tuple(_text(artifact) for artifact in job.artifacts),
         table=_text(job.rows),
         project=None if project is None else _text(project),
+        failures=job.failures,
     )
 
 
@@ -153,7 +156,8 @@ def replay_result(job: ReplayJob, outcome: JobOutcome) -> ReplayResult:
     versions = (
         Replay(
             predictions=predictions_file(job.output, place),
-            latencies_ms=outcome.latencies_ms[place],
+            latencies_ms=outcome.latencies_ms[place] if outcome.latencies_ms else (),
+            failed_rows=outcome.failed_rows[place] if outcome.failed_rows else 0,
             parity=outcome.parity[place] if outcome.parity else _UNCHECKED,
             artifact_bytes=sum(path.stat().st_size for _, path in tree_files(artifact, exclude=("data",))),
         )

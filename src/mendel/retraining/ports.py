@@ -104,6 +104,8 @@ class ReplayJob:
         source: The code with which every version is loaded; None for models without a project.
         artifacts: The artefact directories of the versions, at least one; only the job's process loads them.
         rows: A Parquet file with at least the input columns of every version.
+        failures: Only count the rows that each version fails to answer, asked one at a time; nothing is timed, and no
+            answers are written.
     """
 
     source: CodeSource | None
@@ -111,6 +113,7 @@ class ReplayJob:
     artifacts: tuple[Path, ...]
     rows: Path
     output: Path
+    failures: bool = False
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -179,12 +182,14 @@ class Replay:
         artifact_bytes: The size of the artefact's files.
         parity: The comparison of the version's answers to its own probe rows with those of the fitted model, all rows
             together and each alone.
+        failed_rows: The number of rows that the version failed to answer; 0 unless the job counts failures.
     """
 
     predictions: Path
     latencies_ms: tuple[float, ...]
     artifact_bytes: int
     parity: ParityReport
+    failed_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

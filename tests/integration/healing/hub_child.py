@@ -107,7 +107,7 @@ def play(directory: Path, doomed: str | None) -> str:
     unit = SqlUnitOfWork(engine, all_stores(), rng=random.Random())
     registry = Registry(unit, None, clock, new_id)
     healing = Healing(unit, registry, playbooks=load_playbooks(), training=None, new_id=new_id)
-    body = PlaybookWorkflow(unit, registry, watcher=Calm(), retrain=None, clock=clock, new_id=new_id)
+    body = PlaybookWorkflow(unit, registry, watcher=Calm(), former=None, retrain=None, clock=clock, new_id=new_id)
     workflows = DbosWorkflows(
         directory / "workflows.db", executor_id="hub", application_version="1", clock=clock, database_errors=translated
     )

@@ -16,9 +16,11 @@ from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql import all_stores as sql_stores
 from mendel.durable import Ledger, Outbox
 from mendel.healing import (
+    ReplayOutcome,
     Effect,
     EffectState,
     Evidence,
+    Former,
     Healing,
     HealingStore,
     PlaybookWorkflow,
@@ -45,6 +47,8 @@ from support.databases import new_sqlite
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = ModelName("credit")
+AT_ONCE = {"drift": "retrain", "quality": "retrain", "ood": "retrain"}
+"""Remedies of a policy that starts trainings without asking the former version."""
 SIGNED = Governance(policy_compliant=Approval(by="ann", at=START), bias_check_passed=Approval(by="ann", at=START))
 
 
@@ -132,6 +136,18 @@ class Eyes:
         return Effect(state=state, text=f"signal {state}")
 
 
+class FormerVersion:
+    """A former version that does on every incident as a test says."""
+
+    def __init__(self):
+        self.does = Former.AS_BAD
+        self.asked = []
+
+    def compare(self, incident, *, now, within):
+        self.asked.append((incident.id, within))
+        return ReplayOutcome(former=self.does, text="f1 of both versions")
+
+
 class RegistryContext:
     """As many labels as a test says."""
 
@@ -167,6 +183,7 @@ class House:
     eyes: Eyes
     ground: RegistryContext
     trees: Trees
+    former: FormerVersion
     playbook: PlaybookWorkflow = None
     memories: dict = field(default_factory=dict)
     candidates_signed: bool = True
@@ -191,7 +208,8 @@ class House:
         return record.ref
 
     def settled(self):
-        """A former version 1, and version 2 in production for an hour."""
+        """A former version 1, and version 2 in production for an hour, under a policy that retrains at once."""
+        self.policy()
         for number in (1, 2):
             self.add_version(number)
             self.promote(number)
@@ -202,7 +220,7 @@ class House:
         return self.registry.lifecycle.promote(VersionRef(MODEL, number), by="ann")
 
     def policy(self, **healing):
-        self.registry.policies.set(MODEL, {"healing": healing})
+        self.registry.policies.set(MODEL, {"healing": {"remedies": AT_ONCE, **healing}})
 
     def store(self, work):
         return self.unit.read(lambda tx: work(tx.store(HealingStore)))
@@ -337,8 +355,19 @@ def build(unit, root):
     trees, eyes, ground = Trees(root), Eyes(), RegistryContext()
     registry = Registry(unit, trees, clock, new_id)
     healing = Healing(unit, registry, playbooks=load_playbooks(), training=ground, new_id=new_id)
-    house = House(unit=unit, registry=registry, healing=healing, clock=clock, eyes=eyes, ground=ground, trees=trees)
-    house.playbook = PlaybookWorkflow(unit, registry, watcher=eyes, retrain=house.train, clock=clock, new_id=new_id)
+    house = House(
+        unit=unit,
+        registry=registry,
+        healing=healing,
+        clock=clock,
+        eyes=eyes,
+        ground=ground,
+        trees=trees,
+        former=FormerVersion(),
+    )
+    house.playbook = PlaybookWorkflow(
+        unit, registry, watcher=eyes, former=house.former, retrain=house.train, clock=clock, new_id=new_id
+    )
     return house
 
 

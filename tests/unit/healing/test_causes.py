@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 import pytest
 
 from mendel.errors import InvalidPolicy
-from mendel.healing import Cause, Circumstances, Evidence, HealingPolicy, Signal, SignalKind, cause_of, diagnose
+from mendel.healing import (
+    REMEDIES,
+    Cause,
+    Circumstances,
+    Evidence,
+    HealingPolicy,
+    Remedies,
+    Signal,
+    SignalKind,
+    cause_of,
+    diagnose,
+)
 from mendel.values import ModelName, Severity, VersionRef
 
 NEW = Circumstances(newly_promoted=True, former=True)
@@ -28,25 +39,26 @@ def signal(kind, severity=Severity.MEDIUM, **more):
 
 
 @pytest.mark.parametrize(
-    ("kind", "circumstances", "cause", "remedy"),
+    ("kind", "circumstances", "cause", "remedies"),
     [
-        ("faults", OLD, "faults", "model_rollback"),
-        ("latency", OLD, "latency", "model_rollback"),
-        ("drift", NEW, "drift", "retrain"),
-        ("ood", NEW, "ood", "retrain"),
-        ("quality", NEW, "quality", "retrain"),
-        ("load_failure", NEW, "load_failure", "model_rollback"),
-        ("load_failure", OLD, "servers", "notify"),
-        ("not_converging", NEW, "not_converging", "notify"),
-        ("not_converging", OLD, "not_converging", "notify"),
-        ("unavailable", NEW, "servers", "notify"),
+        ("faults", OLD, "faults", Remedies(in_bake="model_rollback", as_bad="notify")),
+        ("latency", OLD, "latency", Remedies(in_bake="model_rollback", as_bad="notify")),
+        ("drift", NEW, "drift", Remedies(as_bad="retrain")),
+        ("drift_score", NEW, "drift", Remedies(as_bad="retrain")),
+        ("ood", NEW, "ood", Remedies(as_bad="retrain")),
+        ("quality", NEW, "quality", Remedies(as_bad="retrain")),
+        ("load_failure", NEW, "load_failure", Remedies(at_once="model_rollback")),
+        ("load_failure", OLD, "servers", Remedies(at_once="notify")),
+        ("not_converging", NEW, "not_converging", Remedies(at_once="notify")),
+        ("not_converging", OLD, "not_converging", Remedies(at_once="notify")),
+        ("unavailable", NEW, "servers", Remedies(at_once="notify")),
     ],
 )
-def test_the_table(kind, circumstances, cause, remedy):
-    """Each signal has its cause and its remedy, by what else is known."""
+def test_the_table(kind, circumstances, cause, remedies):
+    """Each signal has its cause and its remedies, by what else is known."""
     found = cause_of(signal(kind), circumstances)
     assert found == cause
-    assert HealingPolicy().remedy(found) == remedy
+    assert REMEDIES[found] == remedies
 
 
 @pytest.mark.parametrize(
@@ -72,14 +84,6 @@ def test_faults_and_drift_are_two_origins():
     assert [one.cause for one in found] == [Cause.FAULTS, Cause.DRIFT]
 
 
-@pytest.mark.parametrize("cause", Cause)
-def test_classic_rolls_back_for_everything_but_servers(cause):
-    """Under the profile classic every trigger rolls back, except those of servers, and a canary is ended."""
-    others = {Cause.NOT_CONVERGING: "notify", Cause.SERVERS: "notify", Cause.CANARY_LOAD_FAILURE: "end_canary"}
-    remedy = others.get(cause, "model_rollback")
-    assert HealingPolicy.of({"rollback": {"profile": "classic"}}).remedy(cause) == remedy
-
-
 def test_a_version_that_has_served_is_not_at_fault_when_it_cannot_be_loaded():
     """What served before fails to load because of what has changed since: the server, its disk, its packages."""
     assert cause_of(signal("load_failure"), NEW) is Cause.LOAD_FAILURE
@@ -93,14 +97,6 @@ def test_a_canary_that_cannot_be_loaded_has_a_cause_of_its_own():
     assert cause_of(signal("load_failure", served_before=True), canary) is Cause.SERVERS
 
 
-def test_a_policy_may_name_other_remedies():
-    """A policy's remedies go before the table; ``none`` only observes."""
-    policy = HealingPolicy.of({"healing": {"remedies": {"drift": "none", "faults": "notify"}}})
-    assert policy.remedy(Cause.DRIFT) is None
-    assert policy.remedy(Cause.FAULTS) == "notify"
-    assert policy.remedy(Cause.LATENCY) == "model_rollback"
-
-
 @pytest.mark.parametrize(
     ("section", "words"),
     [
@@ -109,6 +105,7 @@ def test_a_policy_may_name_other_remedies():
         ({"profile": "modern"}, "default, classic"),
         ({"autonomy": {"rollback": "always"}}, "rollback"),
         ({"cooldown": "soon"}, "duration"),
+        ({"replay_within": "0s"}, "longer than 0"),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(section, words):

@@ -25,8 +25,10 @@ from mendel.healing import (
     Rule,
     RunState,
     SignalKind,
+    SignalState,
     Wait,
     decide,
+    remedy_for,
     shipped_playbooks,
 )
 from mendel.retraining import LabelSupply
@@ -37,6 +39,7 @@ MODEL = ModelName("credit")
 BOOKS = shipped_playbooks()
 DEFAULT = HealingPolicy()
 READY = LabelSupply(have=500, need=200, coverage=1.0, need_coverage=0.3)
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 OFF = Pause(model=None, by="ann", at=NOW, reason="night")
 
 
@@ -54,8 +57,7 @@ def incident(cause=Cause.FAULTS, **more):
         context=context,
         opened_at=NOW,
         last_seen=NOW,
-        kinds=(SignalKind.FAULTS,),
-        **more,
+        **{"kinds": (SignalKind.FAULTS,), **more},
     )
 
 
@@ -72,19 +74,31 @@ def run(playbook="retrain", state=RunState.SUCCEEDED, *, started=timedelta(hours
         state=state,
         created_at=start,
         reason="",
-        facts={},
+        facts=more.pop("facts", {}),
         started_at=None if state is RunState.PROPOSED else start,
         finished_at=start + took if state.over else None,
     )
 
 
-def facts(playbook="model_rollback", **more):
-    return Facts(**{"policy_hash": "h", "playbook": BOOKS[playbook], "return_to": 1, "supply": READY, **more})
+def replayed(former, **more):
+    """The run in which the former version answered the incident's rows."""
+    facts = {} if former is None else {"former": former, "compared": "f1 0.8 and 0.7"}
+    return run("replay_former", facts=facts, **{"started": timedelta(minutes=1), **more})
+
+
+def facts(one=None, policy=DEFAULT, **more):
+    """Facts about a version that is one hour old and has a former one; the playbook is the remedy's."""
+    known = {"policy_hash": "h", "return_to": 1, "supply": READY, "served_for": timedelta(hours=1), **more}
+    found = Facts(**known)
+    return replace(found, playbook=BOOKS.get(remedy_for(one or incident(), policy, found).playbook))
 
 
 def decided(cause=Cause.FAULTS, policy=DEFAULT, **more):
-    remedy = policy.remedy(cause)
-    return decide(incident(cause), policy, facts(remedy, **more), NOW)
+    """The decision about an incident; where the data changed, the former version was asked and is as bad."""
+    one = more.pop("one", None) or incident(cause)
+    if one.cause.may_retrain:
+        more["tried"] = (replayed("as_bad"), *more.get("tried", ()))
+    return decide(one, policy, facts(one, policy, **more), NOW)
 
 
 def test_by_default_faults_roll_back():
@@ -92,7 +106,10 @@ def test_by_default_faults_roll_back():
     decision = decided()
     assert isinstance(decision, Act)
     assert decision.playbook == "model_rollback"
-    assert decision.reasons == ("the remedy for faults is model_rollback", "High error rate: 8.00%")
+    assert decision.reasons == (
+        "the remedy for faults is model_rollback, because credit@2 is new (healing.bake is 1d)",
+        "High error rate: 8.00%",
+    )
     assert decision.policy_hash == "h"
 
 
@@ -204,11 +221,126 @@ def test_a_rollback_is_exempt_from_the_cooldown():
     assert isinstance(decided(runs=(run("retrain", started=timedelta(minutes=2)),)), Act)
 
 
-@pytest.mark.parametrize(("ago", "kind"), [(timedelta(minutes=29), Wait), (timedelta(minutes=30), Act)])
-def test_rollbacks_do_not_flap(ago, kind):
-    """A version that a rollback put in place is not left again by a rollback within the cooldown."""
-    decision = decided(placed_by_rollback=NOW - ago)
-    assert isinstance(decision, kind)
+@pytest.mark.parametrize("profile", ["default", "classic"])
+@pytest.mark.parametrize(("ago", "rule"), [(DAY - SECOND, Rule.FLAPPING), (DAY, Rule.REMEDY)])
+def test_nobody_walks_back_through_versions(ago, rule, profile):
+    """For the bake window, a version that a rollback by healing returned is not rolled back: a person is asked."""
+    decision = decided(policy=HealingPolicy(profile=profile), placed_by_rollback=NOW - ago)
+    assert decision.rule is rule
+    assert getattr(decision, "escalate", False) is (rule is Rule.FLAPPING)
+
+
+def test_a_new_version_is_rolled_back_on_the_counters_alone():
+    """Within the bake window, errors and latency roll back at once; from its end on, the former version is asked."""
+    for cause in (Cause.FAULTS, Cause.LATENCY):
+        assert decided(cause, served_for=DAY - SECOND).playbook == "model_rollback"
+        assert decided(cause, served_for=DAY).playbook == "replay_former"
+
+
+@pytest.mark.parametrize(
+    ("cause", "former", "playbook"),
+    [
+        (Cause.FAULTS, "better", "model_rollback"),
+        (Cause.FAULTS, "as_bad", "notify"),
+        (Cause.FAULTS, "unknown", "notify"),
+        (Cause.FAULTS, None, "notify"),
+        (Cause.LATENCY, "as_bad", "notify"),
+        (Cause.DRIFT, "better", "model_rollback"),
+        (Cause.DRIFT, "as_bad", "retrain"),
+        (Cause.DRIFT, "unknown", "notify"),
+        (Cause.OOD, "as_bad", "retrain"),
+        (Cause.QUALITY, "better", "model_rollback"),
+        (Cause.QUALITY, "as_bad", "retrain"),
+        (Cause.REGRESSION, "better", "model_rollback"),
+        (Cause.REGRESSION, "as_bad", "retrain"),
+        (Cause.REGRESSION, None, "notify"),
+    ],
+)
+def test_the_former_version_decides_about_an_old_one(cause, former, playbook):
+    """After 200 days, a version is rolled back only if the former one does better; without a result, people hear."""
+    one = incident(cause)
+    found = facts(one, served_for=200 * DAY, tried=(replayed(former),))
+    decision = decide(one, DEFAULT, found, NOW)
+    assert isinstance(decision, Act)
+    assert decision.playbook == playbook
+    assert former is None or "f1 0.8 and 0.7" in decision.reasons[0]
+
+
+def test_drift_asks_the_former_version_also_while_the_version_is_new():
+    """Within the bake window too, drift, OOD and low quality roll back only if the former version does better."""
+    for cause in (Cause.DRIFT, Cause.OOD, Cause.QUALITY, Cause.REGRESSION):
+        one = incident(cause)
+        assert decide(one, DEFAULT, facts(one), NOW).playbook == "replay_former"
+
+
+def test_without_a_former_version_drift_is_retrained():
+    """The first version of a model has none to be compared with, so that drift starts a training."""
+    one = incident(Cause.DRIFT)
+    assert decide(one, DEFAULT, facts(one, return_to=None), NOW).playbook == "retrain"
+
+
+def test_the_profile_classic_asks_nobody():
+    """Under classic, drift rolls back an old version without a replay."""
+    policy = HealingPolicy(profile="classic")
+    assert decided(Cause.DRIFT, policy, served_for=200 * DAY).playbook == "model_rollback"
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_classic_rolls_back_for_everything_but_servers(cause):
+    """Under the profile classic every trigger rolls back, except those of servers, and a canary is ended."""
+    others = {Cause.NOT_CONVERGING: "notify", Cause.SERVERS: "notify", Cause.CANARY_LOAD_FAILURE: "end_canary"}
+    policy, found = HealingPolicy.of({"rollback": {"profile": "classic"}}), facts(served_for=200 * DAY)
+    assert remedy_for(incident(cause), policy, found).playbook == others.get(cause, "model_rollback")
+
+
+def test_a_policy_may_name_other_remedies():
+    """A policy's remedies go before the table and need no replay; ``none`` only observes."""
+    policy = HealingPolicy.of({"healing": {"remedies": {"drift": "none", "faults": "notify"}}})
+    found = facts(served_for=200 * DAY)
+    named = [remedy_for(incident(cause), policy, found).playbook for cause in (Cause.DRIFT, Cause.FAULTS, Cause.OOD)]
+    assert named == [None, "notify", "replay_former"]
+
+
+@pytest.mark.parametrize("profile", ["default", "classic"])
+def test_drift_in_the_warning_band_notifies(profile):
+    """A drift of severity low is told, and changes nothing; an escalation does not make it graver."""
+    low = SignalState(kind=SignalKind.DRIFT, severity=Severity.LOW, raised_at=NOW)
+    one = incident(Cause.DRIFT, kinds=(SignalKind.DRIFT,), states=(low,))
+    policy = HealingPolicy(profile=profile)
+    assert decide(one, policy, facts(one, policy), NOW).playbook == "notify"
+    medium = replace(one, states=(replace(low, severity=Severity.MEDIUM),))
+    assert decide(medium, policy, facts(medium, policy), NOW).playbook != "notify"
+
+
+def test_a_replay_stops_a_training_only_for_a_fault():
+    """To look at drift no training is stopped; to look at errors it is; a rollback waits for no replay."""
+    training, asking = run("retrain", RunState.RUNNING, id="t"), run("replay_former", RunState.RUNNING, id="r")
+    one = incident(Cause.DRIFT)
+    assert decide(one, DEFAULT, facts(one, runs=(training,)), NOW).rule is Rule.ACTIVE_RUN
+    assert decided(served_for=DAY, runs=(training,)).preempts == "t"
+    assert decided(runs=(asking,)).preempts == "r"
+
+
+def test_a_replay_needs_no_autonomy():
+    """Asking the former version changes nothing, so that no level of autonomy forbids it."""
+    silent = Autonomy(rollback=Level.OBSERVE, retrain=Level.OBSERVE, notify=Level.OBSERVE)
+    assert decided(policy=HealingPolicy(autonomy=silent), served_for=DAY).playbook == "replay_former"
+
+
+def test_a_reopened_decision_forgets_what_was_tried():
+    """What did not help before a new or worse cause came may be tried again, and the former version is asked again."""
+    failed = run("model_rollback", RunState.INEFFECTIVE, started=timedelta(hours=2))
+    asked = replayed("as_bad", started=timedelta(hours=2))
+    one = incident(reopened_at=NOW - timedelta(hours=1))
+    assert decide(one, DEFAULT, facts(one, tried=(failed,)), NOW).playbook == "model_rollback"
+    assert decided(one=one, tried=(asked,), served_for=DAY).playbook == "replay_former"
+
+
+def test_rollbacks_and_trainings_have_budgets_of_their_own():
+    """Four trainings today leave every rollback of the day; four rollbacks do not."""
+    spans = [timedelta(hours=hours) for hours in range(2, 6)]
+    assert isinstance(decided(runs=tuple(run("retrain", started=span) for span in spans)), Act)
+    assert decided(runs=tuple(run("model_rollback", started=span) for span in spans)).rule is Rule.RUNS_PER_DAY
 
 
 @pytest.mark.parametrize(("many", "kind"), [(3, Act), (4, Wait)])
@@ -248,7 +380,7 @@ def test_a_training_waits_for_the_gates_cooldown():
 def test_an_unknown_remedy_escalates():
     """A remedy that names no playbook asks for a person, and says which name it was."""
     policy = HealingPolicy(remedies={"faults": "magic"})
-    decision = decide(incident(), policy, Facts(policy_hash="h"), NOW)
+    decision = decide(incident(), policy, facts(policy=policy), NOW)
     assert isinstance(decision, Observe)
     assert (decision.escalate, decision.reasons) == (True, ("the policy's remedy magic is not a playbook",))
 
@@ -258,10 +390,13 @@ states = st.sampled_from(list(RunState))
 names = st.sampled_from(sorted(BOOKS))
 runs = st.lists(
     st.builds(
-        lambda book, state, ago: run(book, state, started=ago, took=min(ago, timedelta(minutes=3))),
+        lambda book, state, ago, former: run(
+            book, state, started=ago, took=min(ago, timedelta(minutes=3)), facts={"former": former}
+        ),
         names,
         states,
         spans,
+        st.sampled_from([None, "better", "as_bad", "unknown"]),
     ),
     max_size=6,
 ).map(tuple)
@@ -280,13 +415,14 @@ policies = st.builds(
 def situations(draw):
     policy = draw(policies)
     one = incident(draw(st.sampled_from(Cause)), escalated=draw(st.booleans()))
-    remedy = policy.remedy(one.cause)
     found = facts(
-        remedy,
+        one,
+        policy,
         pause=draw(st.sampled_from([None, None, OFF])),
         runs=draw(runs),
         tried=draw(runs),
         return_to=draw(st.sampled_from([None, 1])),
+        served_for=draw(st.none() | spans),
         placed_by_rollback=draw(st.none() | spans.map(lambda ago: NOW - ago)),
         last_change=draw(st.none() | spans.map(lambda ago: NOW - ago)),
         supply=draw(st.none() | st.builds(lambda n, s: replace(READY, have=n, cooldown=s), st.integers(0, 400), spans)),
@@ -312,10 +448,12 @@ def test_guards_hold_together(situation):
         assert decision.preempts in {r.id for r in running}
     if book.harmless:
         return
-    acted = [r for r in found.runs if r.started_at is not None and r.playbook != "notify"]
-    assert sum(r.started_at > NOW - timedelta(days=1) for r in acted) < policy.max_runs_per_day
+    acted = [r for r in found.runs if r.started_at is not None and not r.document.harmless]
+    alike = [r for r in acted if r.document.autonomy == book.autonomy]
+    assert sum(r.started_at > NOW - DAY for r in alike) < policy.max_runs_per_day
     if book.urgent:
-        assert found.placed_by_rollback is None or found.placed_by_rollback + policy.cooldown <= NOW
+        placed = None if one.cause is Cause.CANARY_LOAD_FAILURE else found.placed_by_rollback
+        assert placed is None or placed + policy.bake <= NOW
     else:
         assert all(r.finished_at is None or r.finished_at + policy.cooldown <= NOW for r in acted)
 

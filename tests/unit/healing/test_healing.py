@@ -15,6 +15,7 @@ from mendel.healing import (
     Cause,
     EffectState,
     Finding,
+    Former,
     IncidentStatus,
     LookResult,
     Rule,
@@ -22,7 +23,7 @@ from mendel.healing import (
     SignalKind,
     Verdict,
 )
-from mendel.values import ModelName, Severity, VersionRef
+from mendel.values import ModelName, Severity, Stage, VersionRef, to_micros
 
 MODEL = ModelName("credit")
 SECOND = timedelta(seconds=1)
@@ -160,15 +161,36 @@ class TestPlaying:
         assert incidents(house)[0].status is IncidentStatus.RESOLVED
 
     def test_the_effect_is_waited_for_no_longer_than_the_policy_says(self, house):
-        """A signal that cannot be measured any more within the bound resolves, and says that it was not measured."""
+        """An effect that was not measured within the bound leaves the incident open, until it is measured."""
         house.policy(effect_within="20s")
         house.eyes.answers = [EffectState.NOT_MEASURED]
         notice(house, "faults")
         start = house.clock()
         house.play()
         assert timedelta(seconds=20) <= house.clock() - start < timedelta(seconds=22)
+        (incident,), (run,) = incidents(house), runs(house)
+        assert (incident.status, run.state) == (IncidentStatus.MITIGATING, RunState.SUCCEEDED)
+        assert incident.unmeasured_since == start
+        assert "was not measured, so the incident stays open" in incident.timeline[-3].text
+        house.healing.respond_to(outlook(house, number=1), house.clock())
+        assert incidents(house)[0].status is IncidentStatus.MITIGATING
+        house.healing.respond_to(outlook(house, number=1, clear=[SignalKind.FAULTS]), house.clock())
         (resolved,) = house.events("incident.resolved")
-        assert "its effect could not be measured" in resolved.data["how"]
+        assert resolved.data["how"] == "the signal is gone: faults is fine"
+
+    def test_a_version_that_is_promoted_again_is_another_question(self, house):
+        """Signals after a new promotion reopen the incident of the version, and it is rolled back once more."""
+        house.policy(effect_within="20s")
+        house.eyes.answers = [EffectState.NOT_MEASURED]
+        notice(house, "faults")
+        house.play()
+        house.registry.lifecycle.transition(VersionRef(MODEL, 2), Stage.SANDBOX, by="ann", reason="mended")
+        house.clock.advance(SECOND)
+        house.promote(2)
+        house.clock.advance(SECOND)
+        notice(house, "faults")
+        assert [one.id for one in runs(house)] == ["INC-2026-1-1", "INC-2026-1-2"]
+        assert incidents(house)[0].unmeasured_since is None
 
     def test_a_rejected_candidate_escalates(self, house):
         """A candidate that fails its gates is deprecated, and the incident asks for a person."""
@@ -241,8 +263,71 @@ class TestPlaying:
         house.play()
         house.clock.advance(timedelta(minutes=1))
         notice(house, "faults", number=1)
-        assert decisions(house, "INC-2026-2")[-1].rule in {Rule.FLAPPING, Rule.NOTHING_TO_RETURN_TO}
+        assert decisions(house, "INC-2026-2")[-1].rule is Rule.FLAPPING
+        assert incidents(house)[0].escalated
         assert house.registry.lifecycle.deployment(MODEL).production == 1
+
+
+class TestAskingTheFormerVersion:
+    def test_a_former_version_that_does_better_comes_back(self, house):
+        """Drift asks the former version first; where it does better, the same incident rolls the model back."""
+        house.policy(remedies={})
+        house.former.does = Former.BETTER
+        notice(house, "drift")
+        assert incidents(house)[0].status is IncidentStatus.OPEN
+        house.play()
+        ((asked, within),) = house.former.asked
+        assert (asked, within) == ("INC-2026-1", timedelta(seconds=60))
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
+        house.healing.review(MODEL, house.clock())
+        house.play()
+        assert house.registry.lifecycle.deployment(MODEL).production == 1
+        assert [one.playbook for one in runs(house)] == ["replay_former", "model_rollback"]
+        assert "the former version does better: f1 of both versions" in decisions(house)[-1].reasons
+
+    def test_a_former_version_that_is_as_bad_starts_a_training(self, house):
+        """Where both versions are as bad, the world has changed: the model learns it."""
+        house.policy(remedies={})
+        notice(house, "drift")
+        house.play()
+        house.healing.review(MODEL, house.clock())
+        house.play()
+        assert house.trained == ["credit@3"]
+        assert len(house.former.asked) == 1
+
+    def test_no_answer_in_time_is_unknown(self, house):
+        """A replay that comes to its turn too late asks nobody; a notification is written, and nothing else."""
+        house.policy(remedies={}, replay_within="1s")
+        notice(house, "drift")
+        (call,) = house.pending_playbooks()
+        house.memories[call.id] = {"1-replay_former until": {"done": {"at": to_micros(house.clock() - SECOND)}}}
+        house.play()
+        assert house.former.asked == []
+        house.healing.review(MODEL, house.clock())
+        house.play()
+        assert [one.playbook for one in runs(house)] == ["replay_former", "notify"]
+        assert "no result within 1s" in decisions(house)[-1].reasons[0]
+
+    def test_a_replay_that_fails_is_unknown_too(self, house):
+        """A replay that raises escalates nothing: its result is unknown, and a notification is written."""
+        house.policy(remedies={})
+        house.former.compare = None
+        notice(house, "drift")
+        house.play()
+        assert (runs(house)[0].state, incidents(house)[0].escalated) == (RunState.FAILED, False)
+        house.healing.review(MODEL, house.clock())
+        assert runs(house)[-1].playbook == "notify"
+
+    def test_a_version_of_200_days_is_not_rolled_back_for_an_upstream_fault(self, house):
+        """Where both versions fail on the rows of the incident, a person is told, and the version stays."""
+        house.clock.advance(timedelta(days=200))
+        notice(house, "faults")
+        house.play()
+        house.healing.review(MODEL, house.clock())
+        house.play()
+        assert [one.playbook for one in runs(house)] == ["replay_former", "notify"]
+        assert house.registry.lifecycle.deployment(MODEL).production == 2
+        assert len(house.events("incident.notified")) == 1
 
 
 class TestProposing:
@@ -346,7 +431,73 @@ class TestWaiting:
         assert (run.state, run.held_for) == (RunState.HELD, "approval")
 
 
+class TestReopening:
+    def escalated(self, house):
+        """An incident of faults that was escalated after its rollback did not help, while its version serves."""
+        house.policy(autonomy={"rollback": "act"})
+        notice(house, "faults", severity=Severity.MEDIUM)
+        house.healing.cancel("INC-2026-1-1", by="ann", reason="a false alarm", now=house.clock())
+        house.clock.advance(SECOND)
+
+    def test_a_new_kind_of_signal_reopens(self, house):
+        """An alarm that a person declined does not swallow another kind of fault of the same version."""
+        self.escalated(house)
+        notice(house, "faults", severity=Severity.MEDIUM)
+        assert decisions(house)[-1].rule is Rule.DECLINED
+        notice(house, "latency", severity=Severity.MEDIUM)
+        assert decisions(house)[-1].verdict is Verdict.ACT
+        assert incidents(house)[0].reopened_at == house.clock()
+
+    def test_a_worse_signal_reopens(self, house):
+        """After an escalation, which raises the severity, a real collapse is still worse than the false alarm."""
+        house.eyes.answers = [EffectState.PERSISTS]
+        house.policy(remedies={"faults": "hollow"})
+        notice(house, "faults", severity=Severity.MEDIUM)
+        assert (incidents(house)[0].escalated, incidents(house)[0].severity) == (True, Severity.HIGH)
+        house.policy()
+        house.clock.advance(SECOND)
+        notice(house, "faults", severity=Severity.MEDIUM)
+        assert incidents(house)[0].escalated
+        notice(house, "faults", severity=Severity.HIGH)
+        assert not incidents(house)[0].escalated
+        assert decisions(house)[-1].verdict is Verdict.ACT
+
+    def test_the_gravest_cause_names_the_incident(self, house):
+        """Errors that join an incident of latency are its cause, so that their remedy applies."""
+        house.policy(remedies={"latency": "notify"})
+        notice(house, "latency")
+        house.clock.advance(SECOND)
+        notice(house, "faults")
+        assert incidents(house)[0].cause is Cause.FAULTS
+        assert decisions(house)[-1].playbook == "model_rollback"
+
+
 class TestClearing:
+    def test_each_kind_keeps_the_time_when_it_was_clear(self, house):
+        """Causes from counters and from the study clear at their own times; the incident ends with the last."""
+        house.ground.have = 0
+        notice(house, "ood", "drift", "drift_score")
+        first = house.clock.advance(SECOND)
+        house.healing.clear(outlook(house, clear=[SignalKind.OOD, SignalKind.DRIFT_SCORE]), first)
+        house.healing.clear(outlook(house, clear=[SignalKind.OOD]), house.clock.advance(SECOND))
+        (incident,) = incidents(house)
+        states = {state.kind: state.cleared_at for state in incident.states}
+        assert states == {SignalKind.OOD: first, SignalKind.DRIFT: None, SignalKind.DRIFT_SCORE: first}
+        house.healing.clear(outlook(house, clear=[SignalKind.DRIFT]), house.clock.advance(SECOND))
+        (incident,) = incidents(house)
+        assert incident.status is IncidentStatus.RESOLVED
+        assert f"ood within its bound since {first.isoformat()}" in incident.timeline[-1].text
+
+    def test_a_signal_that_returns_is_not_clear(self, house):
+        """A kind that was clear and crossed its bound again keeps the incident open."""
+        house.ground.have = 0
+        notice(house, "ood", "drift")
+        house.healing.clear(outlook(house, clear=[SignalKind.OOD]), house.clock.advance(SECOND))
+        house.clock.advance(SECOND)
+        notice(house, "ood")
+        house.healing.clear(outlook(house, clear=[SignalKind.DRIFT]), house.clock.advance(SECOND))
+        assert incidents(house)[0].status is IncidentStatus.OPEN
+
     def test_an_incident_resolves_when_its_signal_is_gone(self, house):
         """Every kind measured within bounds answers the incident, with the readings."""
         house.ground.have = 0

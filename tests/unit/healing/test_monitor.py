@@ -14,6 +14,7 @@ from mendel.drift import Profile, Reference
 from mendel.healing import (
     Cause,
     EffectState,
+    Former,
     IncidentStatus,
     LogFacts,
     Monitor,
@@ -229,6 +230,7 @@ class TestStudy:
 
     def test_an_incident_is_answered_when_the_inputs_are_back(self, lakeside, monitor, house):
         """Once every window is calm again, the incident of drift is resolved by the study."""
+        house.registry.policies.set(MODEL, {**FAST, "healing": {"remedies": {"drift": "retrain"}}})
         house.ground.have = 0
         for _ in range(12):
             lakeside.minute(shift=2.0)
@@ -254,7 +256,7 @@ class TestStudy:
         assert incident.cause is Cause.QUALITY
 
     def test_quality_low_from_the_start_is_a_regression(self, house, make_watch):
-        """A new version whose quality is below its holdout's from its first rows on is rolled back."""
+        """A new version whose quality is low from its first rows on is rolled back, if the former one does better."""
         house.registry.policies.set(MODEL, FAST)
         side = Lakeside(house)
         house.add_version(3, metrics={"accuracy": 0.95})
@@ -266,6 +268,10 @@ class TestStudy:
         house.healing.respond_to(monitor.check_log(MODEL, house.clock()), house.clock())
         (incident,) = house.store(lambda store: store.incidents())
         assert incident.cause is Cause.REGRESSION
+        house.former.does = Former.BETTER
+        house.play()
+        assert house.registry.lifecycle.deployment(MODEL).production == 3
+        house.healing.review(MODEL, house.clock())
         house.play()
         assert house.registry.lifecycle.deployment(MODEL).production == 2
 

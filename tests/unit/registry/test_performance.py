@@ -143,11 +143,24 @@ class TestTriggers:
         assert [text.split()[0] for text in told] == ["High", "Latency", "High", "Input"]
 
     def test_means_are_weighted_by_requests(self, measured):
-        """A thousand good requests outweigh ten bad ones; without counts, snapshots weigh the same."""
+        """A thousand good requests outweigh ten bad ones."""
         good, bad = measured(error_rate=0.0), measured(error_rate=1.0, num_requests=10)
         assert reasons(good, bad) == []
-        assert reasons(*(replace(s, num_requests=None) for s in (good, bad))) == ["High error rate: 50.00%"]
-        assert reasons(good, replace(bad, num_requests=None)) == ["High error rate: 50.00%"]
+        assert reasons(good, replace(bad, num_requests=1000)) == ["High error rate: 50.00%"]
+
+    def test_without_a_count_nothing_is_measured(self, measured):
+        """A snapshot without the number of its requests is kept, and no criterion counts it."""
+        bad = measured(error_rate=1.0, latency_p95_ms=9e9, ood_rate=1.0, input_drift_score=9.0, num_requests=None)
+        readings = judge([bad, measured(error_rate=0.0)], POLICY, expected_p95_ms=90.0)
+        assert [r.criterion for r in readings if isinstance(r.measurement, Measured)] == [Criterion.ERROR_RATE]
+        assert readings[0].measurement == Measured(value=0.0, samples=1000)
+
+    def test_counters_win_over_pushed_snapshots(self, measured):
+        """What the servers counted in enough requests is not mixed with what another system says of the same time."""
+        pushed = measured(error_rate=1.0, input_drift_score=0.35, num_requests=10_000)
+        counted = measured(error_rate=0.0, source=FROM_COUNTERS, num_requests=50)
+        assert reasons(pushed, counted) == ["Input distribution drift: 0.350"]
+        assert reasons(pushed, replace(counted, num_requests=49))[0] == "High error rate: 100.00%"
 
     @pytest.mark.parametrize(
         ("field", "value", "need"), [("error_rate", 1.0, 50), ("ood_rate", 1.0, 50), ("input_drift_score", 9.0, 500)]
@@ -236,11 +249,23 @@ class TestCounters:
             registry.performance.record_snapshot(snap(served, number=9, error_rate=0.0))
         assert served.events("model.performance_snapshot") == []
 
-    @pytest.mark.parametrize("field", ["error_rate", "ood_rate", "timeout_rate"])
-    def test_shares_are_fractions(self, house, field):
-        """A percentage pushed as a share is refused."""
+    @pytest.mark.parametrize("value", [8.0, -0.01, 1.0000001, float("nan"), float("inf")])
+    @pytest.mark.parametrize("field", ["error_rate", "ood_rate", "timeout_rate", "accuracy", "calibration_error"])
+    def test_shares_are_fractions(self, house, field, value):
+        """A percentage pushed as a share, a negative share and no number are refused."""
         with pytest.raises(InvalidValue):
-            snap(house, **{field: 8.0})
+            snap(house, **{field: value})
+
+    @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+    @pytest.mark.parametrize(
+        "field", ["latency_p50_ms", "latency_p95_ms", "requests_per_second", "input_drift_score", "output_drift_score"]
+    )
+    def test_amounts_are_finite_and_not_negative(self, house, field, value):
+        """A negative, infinite or undefined amount is refused, and so is a negative number of requests."""
+        with pytest.raises(InvalidValue):
+            snap(house, **{field: value})
+        with pytest.raises(InvalidValue):
+            snap(house, num_requests=-1)
 
     def test_percentiles_interpolate(self):
         """Within a bucket the quantile is linear; above the last bound it is that bound; empty is None."""
@@ -308,6 +333,19 @@ class TestCheck:
         assert check == registry.performance.check_rollback_triggers(served.model)
         (event,) = served.events("model.performance_snapshot")
         assert event.data["snapshot"]["input_drift_score"] == 0.35
+
+    def test_overlapping_snapshots_are_cut_to_the_window(self, served, registry):
+        """Of a snapshot that began before the window, the part within it counts, as if requests came evenly."""
+        long = snap(served, minutes=20, num_requests=1000, input_drift_score=0.35)
+        assert registry.performance.record_snapshot(long).evidence[3].measurement == Measured(value=0.35, samples=500)
+        served.clock.forward(seconds=2)
+        check = registry.performance.check_rollback_triggers(served.model)
+        assert check.evidence[3].measurement == NotMeasured(
+            reason="insufficient_data", have=498, need=500, unit="requests"
+        )
+        later = Window(served.clock() + MINUTE, served.clock() + 2 * MINUTE)
+        future = replace(long, window=later, num_requests=9000, source="gateway")
+        assert registry.performance.record_snapshot(future).evidence[3].measurement.have == 498
 
     def test_counters_are_not_counted_twice(self, served, registry):
         """A recorded snapshot of the counters does not weigh again beside the counters themselves."""
@@ -377,6 +415,20 @@ class TestHealth:
         report = registry.performance.health(served.model)
         assert report.health_status is word
         assert bool(report.reasons) is (word is not Health.HEALTHY)
+
+    @pytest.mark.parametrize("requests", [1, 49])
+    def test_few_requests_are_unknown(self, served, registry, requests):
+        """One error in one request is no collapse: below the policy's least number, the health is unknown."""
+        Server(served).answers(requests, model_errors=requests)
+        report = registry.performance.health(served.model)
+        assert report.health_status is Health.UNKNOWN
+        assert report.reasons == (f"Too few requests in the window: {requests} of the 50 that the policy needs",)
+        assert report.metrics.avg_error_rate == 1.0
+
+    def test_enough_requests_are_judged(self, served, registry):
+        """From the policy's least number of requests on, errors are critical."""
+        Server(served).answers(50, model_errors=50)
+        assert registry.performance.health(served.model).health_status is Health.CRITICAL
 
     def test_drift_alone_degrades(self, served, registry):
         """A model that answers everything, but drifts, is not healthy."""
