@@ -111,7 +111,7 @@ class Hub:
         return refs
 
     def snapshot(self, ref, **figures):
-        window = Window.before(datetime.now(UTC) + WINDOW_END, timedelta(seconds=2))
+        window = Window.before(datetime.now(UTC), timedelta(seconds=2))
         return Snapshot(ref=ref, window=window, source="test", **figures)
 
     def events(self, subject, *types):
