@@ -160,13 +160,15 @@ def _guards(decided: DecidedIncident, policy: HealingPolicy) -> Iterator[Compari
         for run in facts.tried:
             ended = run.state.unhelpful or not run.state.over
             yield _guard(Rule.DID_NOT_HELP, f"run {run.id}", run.state.value, "over without failure", holds=not ended)
+        if playbook.autonomy == "rollback":
+            least, placed = max(policy.bake, policy.cooldown), facts.placed_by_rollback
+            name = "time from a rollback that placed the version to the incident"
+            yield _age(Rule.FLAPPING, name, placed, least, incident.asked_at)
         yield from _guards_of(playbook, facts, policy, decided.record.at)
 
 
 def _guards_of(playbook: Playbook, facts: Facts, policy: HealingPolicy, now: datetime) -> Iterator[Comparison]:
     if playbook.autonomy == "rollback":
-        least, placed = max(policy.bake, policy.cooldown), facts.placed_by_rollback
-        yield _age(Rule.FLAPPING, "time since a rollback placed the version", placed, least, now)
         to = facts.return_to
         known = "none" if to is None else f"version {to}"
         yield _guard(
@@ -187,7 +189,8 @@ def _guards_of(playbook: Playbook, facts: Facts, policy: HealingPolicy, now: dat
     recent = sum(1 for started in alike if started is not None and started > now - _DAY)
     most = policy.max_runs_per_day
     yield _guard(
-        Rule.RUNS_PER_DAY, f"runs with {name} in 24 hours", str(recent), f"{most} (healing.max_runs_per_day)", relation="<",
+        Rule.RUNS_PER_DAY, f"runs with {name} in 24 hours", str(recent), f"{most} (healing.max_runs_per_day)",
+        relation="<",
         holds=recent < most,
     )  # fmt: skip
     if playbook.autonomy == "retrain" and facts.supply is not None:

@@ -16,7 +16,6 @@ from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql import all_stores as sql_stores
 from mendel.durable import Ledger, Outbox
 from mendel.healing import (
-    ReplayOutcome,
     Effect,
     EffectState,
     Evidence,
@@ -24,6 +23,7 @@ from mendel.healing import (
     Healing,
     HealingStore,
     PlaybookWorkflow,
+    ReplayOutcome,
     ServerWatch,
     Signal,
     SignalKind,
