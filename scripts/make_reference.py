@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -378,7 +378,7 @@ def _shown(value: Any) -> str:  # noqa: PLR0911 - one line per kind of value
             return f"`{value}`"
 
 
-def _shown_type(hint: Any) -> str:
+def _shown_type(hint: Any) -> str:  # noqa: PLR0911 - one line per kind of type
     if get_origin(hint) in {Union, UnionType}:
         return " or ".join(_shown_type(arm) for arm in get_args(hint) if arm is not NoneType)
     if get_origin(hint) is Literal:
@@ -389,7 +389,11 @@ def _shown_type(hint: Any) -> str:
         return f"mapping to: {_shown_type(get_args(hint)[1])}"
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return ", ".join(f"`{one.value}`" for one in hint)
-    return {timedelta: "duration", float: "number", int: "whole number", str: "text", bool: "truth"}[hint]
+    if is_dataclass(hint):
+        return f"mapping with {', '.join(f'`{one.name}`' for one in fields(hint))}"
+    return {datetime: "time", timedelta: "duration", float: "number", int: "whole number", str: "text", bool: "truth"}[
+        hint
+    ]
 
 
 # -- routes --
@@ -510,7 +514,8 @@ def _events() -> dict[str, str]:
 
 
 _EVENT = re.compile(
-    r"(?:model|incident|playbook|gate|retraining|label|deployment|healing|key|policy|ledger|decision|registry)\.[a-z_]+"
+    r"(?:model|promotion|incident|playbook|gate|retraining|label|deployment|healing|key|policy|ledger|decision|registry)"
+    r"\.[a-z_]+"
 )
 
 

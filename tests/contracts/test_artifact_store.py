@@ -9,7 +9,7 @@ import pytest
 from mendel.adapters.memory.artifacts import MemoryArtifacts
 from mendel.adapters.mlflow import MlflowArtifacts
 from mendel.errors import ArtifactNotFound
-from mendel.registry import Mirror, Publication
+from mendel.registry import Mirror, MirroredAlias, Publication
 from mendel.values import ModelName, Stage, VersionUuid
 from mendel.values.directory_trees import tree_digest
 
@@ -133,6 +133,24 @@ def test_alias_and_tags_follow_the_mirror(store, model, tree):
     nothing = Mirror(production=None, generation=3, stages={1: Stage.SANDBOX, 2: Stage.DEPRECATED})
     for state in (first, first, second, nothing, nothing):
         assert store.mirror(model, state) == state
+
+
+def test_alias_and_tags_are_read_back(store, model, tree):
+    """What was mirrored last is shown for the model, and its alias among those of all models."""
+    for key in ("a", "b"):
+        store.publish(publication(model, key), tree)
+    state = Mirror(production=2, generation=3, stages={1: Stage.SANDBOX, 2: Stage.PRODUCTION})
+    store.mirror(model, state)
+    assert store.mirrored(model, known=frozenset({1, 2})) == state
+    assert store.mirrored(model, known=frozenset({2})).stages == {2: Stage.PRODUCTION}
+    assert store.aliases()[model] == MirroredAlias(production=2, generation=3)
+
+
+def test_a_model_nobody_published_shows_nothing(store):
+    """Reading alias and tags of a model that does not exist is not an error."""
+    nobody = ModelName("nobody")
+    assert store.mirrored(nobody, known=frozenset({1})) == Mirror(production=None, generation=0, stages={})
+    assert nobody not in store.aliases()
 
 
 def test_unknown_numbers_are_foreign(store, model, tree):

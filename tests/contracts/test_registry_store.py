@@ -258,6 +258,8 @@ class TestPending:
         rows.drop_pending(CREDIT, "k2")
         assert rows.pending_before(at(3)) == (swept,)
         assert [p.idempotency_key for p in rows.pending_before(at(4))] == ["k1", "k3"]
+        assert [p.idempotency_key for p in rows.all_pending(CREDIT)] == ["k1", "k3"]
+        assert rows.all_pending(ModelName("nobody")) == ()
 
 
 class TestDeployments:

@@ -285,7 +285,7 @@ class World:
     def canary(self, *, bad: bool = False) -> VersionRef:
         """Give a tenth of the first model's traffic to a new version."""
         ref = self.new_version(bad=bad)
-        self.house.registry.lifecycle.canary(ref.model, ref.number, 0.1, by="ann")
+        self.house.registry.side_routes.canary(ref.model, ref.number, 0.1, by="ann")
         return ref
 
     def run(self, seconds: float, *, step: float = 1.0) -> None:

@@ -23,7 +23,16 @@ from mendel.app.project.job_runner import subprocess_runner
 from mendel.app.settings import Settings
 from mendel.app.stores import STORE_SETS, Stores
 from mendel.durable import Anchors, Lease, Notary, UnitOfWork, Workflows
-from mendel.healing import WORKFLOW, FormerReplay, Healing, Monitor, PlaybookWorkflow, ServerWatch, load_playbooks
+from mendel.healing import (
+    WORKFLOW,
+    Canaries,
+    FormerReplay,
+    Healing,
+    Monitor,
+    PlaybookWorkflow,
+    ServerWatch,
+    load_playbooks,
+)
 from mendel.operations import HubParts
 from mendel.predictions import (
     HubIntake,
@@ -69,6 +78,7 @@ class Rooms:
     parity: ParityChecks
     gates: HoldoutGates
     healing: Healing
+    canaries: Canaries
     watch: ServerWatch
     monitor: Monitor
     former: FormerReplay
@@ -101,6 +111,7 @@ class Rooms:
             parity=self.parity,
             gates=self.gates,
             healing=self.healing,
+            canaries=self.canaries,
             log=self.log,
             inbox=self.stores.segments,
             intake=self.intake,
@@ -109,7 +120,13 @@ class Rooms:
             clock=utc_now,
             scratch=scratch,
             observe=self.checks.check_all,
-            health=lambda: probe(self.stores, workflows=workflows, jobs=jobs.states if jobs else {}, now=utc_now()),
+            health=lambda: probe(
+                self.stores,
+                workflows=workflows,
+                jobs=jobs.states if jobs else {},
+                now=utc_now(),
+                mirror=self.registry.mirror_repair.reading,
+            ),
             project_roots=self.project_roots,
             workflows=workflows,
             stopping=stopping,
@@ -248,6 +265,7 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Sett
         parity=ParityChecks(registry, runner),
         gates=HoldoutGates(registry, runner, ParquetTables(), utc_now),
         healing=healing,
+        canaries=Canaries(unit, registry),
         watch=watch,
         monitor=monitor,
         former=FormerReplay(registry, log, runner=runner, tables=ParquetTables()),

@@ -13,7 +13,12 @@ from typing import IO, Any, Self, TypeVar, cast
 
 import httpx
 
+from mendel.client.deployment_changes import DeploymentChanges
 from mendel.client.model_registration import ModelRegistering
+from mendel.client.names import if_match
+from mendel.client.names import model_request as _model
+from mendel.client.names import optional_name as _name
+from mendel.client.names import version_request as _version
 from mendel.durable import Checkpoint, ConsistencyProof, Finding, LedgerKey, LedgerState, Receipt
 from mendel.errors import HubUnavailable, InvalidValue, MendelError
 from mendel.healing import Backtest, DecisionRecord, Explanation, Incident, LookResult, LookVolume, PlaybookRun
@@ -37,7 +42,7 @@ from mendel.operations.ledger import LedgerPage, LedgerProof
 from mendel.operations.lifecycle import Promotion
 from mendel.operations.operation import JSON_TYPE
 from mendel.operations.problems import MEDIA_TYPE, from_problem
-from mendel.operations.requests import Nothing, OfModel, OneModel, OneVersion
+from mendel.operations.requests import Nothing, OfModel
 from mendel.operations.time_travel import RegistryAt, RegistryChanges
 from mendel.predictions import LabelRow, LogStats
 from mendel.registry import (
@@ -74,7 +79,7 @@ _JUDGED_S = 3_660.0
 """The timeout of a judgement, in seconds: as long as the job of a policy may take by default, and a minute."""
 
 
-class Client(ModelRegistering):
+class Client(ModelRegistering, DeploymentChanges):
     """
     A client of one hub. Use it in a ``with`` block, or call :meth:`close`.
 
@@ -320,7 +325,7 @@ class Client(ModelRegistering):
             number=one.number,
             reason=reason,
             override=override,
-            if_match=None if generation is None else f'"{generation}"',
+            if_match=if_match(generation),
         )
         return self._call(lifecycle.promote, request)
 
@@ -364,14 +369,9 @@ class Client(ModelRegistering):
             model=ModelName(model),
             reason=reason,
             deprecate=deprecate,
-            if_match=None if generation is None else f'"{generation}"',
+            if_match=if_match(generation),
         )
         return self._call(lifecycle.undeploy, request)
-
-    def canary(self, ref: str | VersionRef, share: float) -> Deployment:
-        """Give a version a share of the traffic beside production, a fraction in (0, 1)."""
-        one = _version(ref)
-        return self._call(lifecycle.canary, lifecycle.Canary(model=one.model, number=one.number, share=share))
 
     def policy(self, model: str) -> PolicyDocument:
         """Get the policy of *model*; version 0 means the defaults."""
@@ -677,21 +677,8 @@ def _told(label: LabelRow) -> dict[str, object]:
     return said | ({"label_timestamp": label.label_timestamp} if label.label_timestamp else {})
 
 
-def _version(ref: str | VersionRef) -> OneVersion:
-    version = ref if isinstance(ref, VersionRef) else VersionRef.parse(ref)
-    return OneVersion(model=version.model, number=version.number)
-
-
-def _model(model: str) -> OneModel:
-    return OneModel(model=ModelName(model))
-
-
 def _point(point: str | datetime) -> str:
     return point if isinstance(point, str) else point.isoformat()
-
-
-def _name(model: str | None) -> ModelName | None:
-    return None if model is None else ModelName(model)
 
 
 def _stage(name: str) -> Stage:

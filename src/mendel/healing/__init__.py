@@ -8,6 +8,16 @@ from mendel.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from mendel.healing.backtest import Afterwards, Alternative, Backtest, BacktestAction, run_backtest
+    from mendel.healing.canaries import Canaries, CanaryState
+    from mendel.healing.canary_steps import (
+        AtEnd,
+        CanaryDecision,
+        CanaryPolicy,
+        PairedErrors,
+        StepVerdict,
+        decide_step,
+        paired_errors,
+    )
     from mendel.healing.causes import Circumstances, Diagnosis, cause_of, diagnose
     from mendel.healing.decision import Act, Decision, Observe, Propose, Rule, Wait, decide
     from mendel.healing.decision_facts import Facts
@@ -74,9 +84,14 @@ __all__ = [
     "Action",
     "Afterwards",
     "Alternative",
+    "AtEnd",
     "Autonomy",
     "Backtest",
     "BacktestAction",
+    "Canaries",
+    "CanaryDecision",
+    "CanaryPolicy",
+    "CanaryState",
     "Cause",
     "Circumstances",
     "Comparison",
@@ -114,6 +129,7 @@ __all__ = [
     "Monitor",
     "Observation",
     "Observe",
+    "PairedErrors",
     "Pause",
     "Playbook",
     "PlaybookRun",
@@ -133,6 +149,7 @@ __all__ = [
     "Step",
     "StepOutcome",
     "StepState",
+    "StepVerdict",
     "TimelineEntry",
     "Training",
     "Verdict",
@@ -141,6 +158,7 @@ __all__ = [
     "convergence_of",
     "decide",
     "decide_again",
+    "decide_step",
     "diagnose",
     "difference",
     "explain",
@@ -149,6 +167,7 @@ __all__ = [
     "judge_log",
     "load_playbooks",
     "pack_look",
+    "paired_errors",
     "parse_playbook",
     "pause_of",
     "reference_of",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from mendel.durable import Clock, Notary, UnitOfWork, Workflows
-from mendel.healing import Healing, LookResult
+from mendel.healing import Canaries, Healing, LookResult
 from mendel.predictions import LabelRow, PredictionLog, SegmentInbox
 from mendel.registry import PresenceOf, Registry
 from mendel.retraining import HoldoutGates, ParityChecks
@@ -71,6 +71,7 @@ class HubParts:
     parity: ParityChecks
     gates: HoldoutGates
     healing: Healing
+    canaries: Canaries
     log: PredictionLog
     inbox: SegmentInbox
     intake: LabelIntake

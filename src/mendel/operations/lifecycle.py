@@ -1,4 +1,4 @@
-"""Operations on stages and deployments: approve, promote, canary, roll back."""
+"""Operations on stages and deployments: approve, promote, roll back, undeploy."""
 
 from __future__ import annotations
 
@@ -125,13 +125,6 @@ class Promotion(Deployment):
 
     receipt: Receipt | None = None
     no_receipt: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Canary(OneVersion):
-    """The request to give a version a share of the traffic, a fraction in (0, 1)."""
-
-    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,17 +263,6 @@ def promote(call: Call, request: Promote) -> Promotion:
     )
     values = {one.name: getattr(deployment, one.name) for one in fields(deployment)}
     return Promotion(**values, **_proved(call, deployment))
-
-
-@operation(
-    "POST",
-    "/models/{model}/versions/{number}/canary",
-    scope=Scope.DEPLOY,
-    errors=(VersionNotFound, Conflict, IllegalTransition, PromotionRefused, NeedsNewImage),
-)
-def canary(call: Call, request: Canary) -> Deployment:
-    """Give a version a share of the traffic beside production."""
-    return call.hub.registry.lifecycle.canary(request.model, request.number, request.share, by=call.by)
 
 
 @operation(

@@ -8,6 +8,7 @@ from typing import Any
 
 from mendel.operations import (
     evidence,
+    foreign_versions,
     health,
     incidents,
     keys,
@@ -17,26 +18,17 @@ from mendel.operations import (
     models,
     performance,
     policies,
+    promotions,
     runs,
     servers,
+    side_routes,
     time_travel,
 )
 from mendel.operations.operation import Operation
 
 _TOPICS = (
-    health,
-    models,
-    lifecycle,
-    policies,
-    performance,
-    incidents,
-    evidence,
-    runs,
-    labels,
-    ledger,
-    time_travel,
-    keys,
-    servers,
+    *(health, models, foreign_versions, lifecycle, promotions, side_routes, policies, performance),
+    *(incidents, evidence, runs, labels, ledger, time_travel, keys, servers),
 )
 
 OPERATIONS: Mapping[str, Operation[Any, Any]] = MappingProxyType(

@@ -8,8 +8,8 @@ from typing import Any
 from mendel.drift import MonitoringPolicy
 from mendel.errors import InvalidPolicy
 from mendel.gates import GatePolicy
-from mendel.healing import HealingPolicy
-from mendel.registry import GovernancePolicy, RollbackPolicy
+from mendel.healing import CanaryPolicy, HealingPolicy
+from mendel.registry import GovernancePolicy, PromotionPolicy, RollbackPolicy
 from mendel.retraining import RetrainingPolicy
 from mendel.values import from_mapping, unknown_key_message
 
@@ -20,6 +20,8 @@ POLICIES: Mapping[str, type] = {
     "healing": HealingPolicy,
     "rollback": RollbackPolicy,
     "governance": GovernancePolicy,
+    "promotion": PromotionPolicy,
+    "canary": CanaryPolicy,
 }
 """The sections of a policy with the classes that read them."""
 

@@ -291,7 +291,7 @@ class Classifier:
     """
     A named predictor of a project; its registered model has the same name.
 
-    The policy sections (``monitoring`` to ``governance``) stay unparsed mappings; the rooms that use them parse them.
+    The policy sections (``monitoring`` to ``canary``) stay unparsed mappings; the rooms that use them parse them.
     ``feature_order_file`` is the path in ``api.feature_order``; None when ``api.feature_order`` is a list or missing.
     """
 
@@ -310,6 +310,8 @@ class Classifier:
     healing: dict[str, Any] = field(default_factory=dict)
     rollback: dict[str, Any] = field(default_factory=dict)
     governance: dict[str, Any] = field(default_factory=dict)
+    promotion: dict[str, Any] = field(default_factory=dict)
+    canary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def policy(self) -> dict[str, Any]:
@@ -318,7 +320,7 @@ class Classifier:
         return {name: body for name, body in sections.items() if body}
 
 
-POLICY_SECTIONS = ("monitoring", "gates", "retraining", "healing", "rollback", "governance")
+POLICY_SECTIONS = ("monitoring", "gates", "retraining", "healing", "rollback", "governance", "promotion", "canary")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

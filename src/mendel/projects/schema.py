@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -32,6 +32,7 @@ _PLAIN: dict[type, Schema] = {
     int: {"type": "integer"},
     float: {"type": "number"},
     timedelta: {"type": "string", "pattern": _DURATION},
+    datetime: {"type": "string", "format": "date-time"},
 }
 # The bounds that the dataclasses check, as JSON Schema keywords.
 _BOUNDS: dict[tuple[type, str], Schema] = {
@@ -52,6 +53,8 @@ _ABOUT = {
     "healing": "Which actions Mendel may take on an incident without approval by a person.",
     "rollback": "The bounds on the production version's performance that trigger a rollback.",
     "governance": "Which governance flags a version needs before it may serve users.",
+    "promotion": "When promotions may begin, and which versions are deployed beside the production version.",
+    "canary": "The steps of a canary, and the evidence that each step needs.",
 }
 
 

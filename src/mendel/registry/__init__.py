@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mendel.registry.admission import admit, inherited_governance
     from mendel.registry.api_keys import ApiKey, KeyDescription, NewKey, key_digest
     from mendel.registry.artifact_mirror import mirror_alias
+    from mendel.registry.artifact_mirror_repair import MirrorReading
     from mendel.registry.availability import (
         Availability,
         Held,
@@ -30,17 +31,20 @@ if TYPE_CHECKING:
     )
     from mendel.registry.lineage import Contributor, LineageEntry
     from mendel.registry.lookups import unknown_model
+    from mendel.registry.planned_changes import CanaryRun, PlannedChanges, WaitingPromotion, WaitingState
     from mendel.registry.points_in_time import AfterEntry, PointInTime, parse_point
     from mendel.registry.policies import Flag, GovernancePolicy, PolicyDocument, Profile, RollbackPolicy
     from mendel.registry.ports import (
         ArtifactStore,
         ForeignVersion,
         Mirror,
+        MirroredAlias,
         Publication,
         Published,
         RegistryStore,
         StoredRow,
     )
+    from mendel.registry.promotion_windows import Opening, PromotionPolicy, next_opening
     from mendel.registry.registration import (
         PendingRegistration,
         Registered,
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
         policy_window,
         serving_window,
     )
+    from mendel.registry.side_route_plans import SideRole, plan_canary, plan_side_version
     from mendel.registry.snapshot_history import MINUTE, StudyReadings
     from mendel.registry.snapshots import (
         FROM_COUNTERS,
@@ -87,7 +92,6 @@ if TYPE_CHECKING:
         ModelState,
         Plan,
         StageChange,
-        plan_canary,
         plan_promotion,
         plan_release_of_kept,
         plan_rollback,
@@ -123,6 +127,7 @@ __all__ = [
     "Approval",
     "ArtifactStore",
     "Availability",
+    "CanaryRun",
     "Contributor",
     "Criterion",
     "CriterionReading",
@@ -141,13 +146,17 @@ __all__ = [
     "LineageEntry",
     "MeasuredPerformance",
     "Mirror",
+    "MirrorReading",
+    "MirroredAlias",
     "ModelState",
     "NewKey",
     "NumberedPeriod",
+    "Opening",
     "Override",
     "PastState",
     "PendingRegistration",
     "Plan",
+    "PlannedChanges",
     "PointInTime",
     "PolicyDocument",
     "Presence",
@@ -155,6 +164,7 @@ __all__ = [
     "ProductionPeriod",
     "Profile",
     "ProjectSource",
+    "PromotionPolicy",
     "Provenance",
     "Publication",
     "Published",
@@ -174,6 +184,7 @@ __all__ = [
     "RowKind",
     "ServerState",
     "ServingWindow",
+    "SideRole",
     "Snapshot",
     "StageChange",
     "StateFault",
@@ -185,6 +196,8 @@ __all__ = [
     "VersionRecord",
     "VersionState",
     "VersionStatus",
+    "WaitingPromotion",
+    "WaitingState",
     "admit",
     "availability_by",
     "availability_of",
@@ -205,12 +218,14 @@ __all__ = [
     "key_digest",
     "latency_percentile",
     "mirror_alias",
+    "next_opening",
     "nothing_serves",
     "parse_point",
     "plan_canary",
     "plan_promotion",
     "plan_release_of_kept",
     "plan_rollback",
+    "plan_side_version",
     "plan_transition",
     "policy_window",
     "presence_at",

@@ -64,11 +64,13 @@ def inherited_governance(
     """
     Give the version's governance flags; with policy inheritance, also its parent's, if code and signature are equal.
 
-    A version that an API key registered inherits nothing: its parent and digests are only what the caller stated.
+    Code or a signature that is not known is equal to nothing. A version that an API key registered inherits nothing:
+    its parent and digests are only what the caller stated.
     """
     own = record.governance
     stated = record.registered_by.startswith(KEY_PREFIX)
-    if not policy.governance.inherit or parent is None or stated or not _same_code(record, parent):
+    known = record.code_digest is not None and record.signature is not None
+    if not policy.governance.inherit or parent is None or stated or not known or not _same_code(record, parent):
         return own
     if record.signature != parent.signature:
         return own

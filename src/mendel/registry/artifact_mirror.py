@@ -31,10 +31,10 @@ class ArtifactMirror:
             StoreUnavailable: The artefact store does not answer.
         """
         with self._locks.of(model):
-            state = self._transactions.read(lambda store: _mirrored(store, model))
+            state = self._transactions.read(lambda store: mirrored_state(store, model))
             for _ in range(_MIRROR_TRIES):
                 seen = self._artifacts.mirror(model, state)
-                after = self._transactions.read(lambda store: _mirrored(store, model))
+                after = self._transactions.read(lambda store: mirrored_state(store, model))
                 if after == state:
                     return seen
                 state, before = after, state
@@ -58,7 +58,8 @@ def mirror_alias(artifact_mirror: ArtifactMirror) -> WorkflowFunction:
     return run_mirror
 
 
-def _mirrored(store: RegistryStore, model: ModelName) -> Mirror:
+def mirrored_state(store: RegistryStore, model: ModelName) -> Mirror:
+    """Give alias and tags as the artefact store should show them."""
     deployment = deployment_of(store, model)
     stages = {record.number: record.stage for record in store.versions(model)}
     return Mirror(production=deployment.production, generation=deployment.generation, stages=stages)

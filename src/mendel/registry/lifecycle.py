@@ -1,9 +1,11 @@
-"""Approvals, stages, promotion, canaries and rollback, and the deployments that result."""
+"""Approvals, stages, promotion and rollback, and the deployments that result."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from mendel.durable import Clock, StepKey, Transaction
 from mendel.errors import Conflict
@@ -14,7 +16,6 @@ from mendel.registry.parity_rule import unmeasured_because
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import (
     ModelState,
-    plan_canary,
     plan_promotion,
     plan_release_of_kept,
     plan_rollback,
@@ -115,6 +116,7 @@ class Lifecycle:
         reason: str = "",
         expected_generation: int | None = None,
         override: Override | None = None,
+        evidence: Mapping[str, Any] | None = None,
         step: StepKey | None = None,
     ) -> Deployment:
         """
@@ -125,6 +127,7 @@ class Lifecycle:
             expected_generation: The deployment's generation that the caller has read; None reads it at the start of the
                 call. Of two concurrent promotions only one succeeds.
             override: Replaces a passing gate report; recorded with the promotion.
+            evidence: The facts that the caller decided on, for the event.
             step: The key of the workflow step, so that a repeated step makes the change once.
 
         Raises:
@@ -133,7 +136,7 @@ class Lifecycle:
         seen = expected_generation
         if seen is None:
             seen = self._transactions.read(lambda store: deployment_of(store, ref.model).generation)
-        act = Act(by=by, at=self._clock(), reason=reason)
+        act = Act(by=by, at=self._clock(), reason=reason, evidence=evidence or {})
 
         def work(tx: Transaction) -> Deployment:
             store = tx.store(RegistryStore)
@@ -155,6 +158,20 @@ class Lifecycle:
             return self._plans.apply(tx, state, plan, act, cause)
 
         return self._transactions.write_once(Deployment, work, step)
+
+    def require_promotable(
+        self, store: RegistryStore, ref: VersionRef, override: Override | None, *, at: datetime
+    ) -> None:
+        """
+        Check that *ref* could be promoted at the time *at* if nothing else changed.
+
+        Raises:
+            VersionNotFound, IllegalTransition, PromotionRefused, NeedsNewImage: It could not.
+        """
+        candidate = require_version(store, ref)
+        state, gate = self._state(store, ref.model, candidate), newest_gate(store, ref)
+        generation = state.deployment.generation
+        plan_promotion(state, candidate, expected_generation=generation, gate=gate, override=override, now=at)
 
     def roll_back(
         self,
@@ -208,29 +225,6 @@ class Lifecycle:
 
         return self._transactions.read(work)
 
-    def canary(self, model: ModelName, version: int, share: float, *, by: str) -> Deployment:
-        """
-        Route a share of the traffic to *version* beside production, or change that share.
-
-        The canary ends by :meth:`promote`, or by :meth:`transition` to sandbox, which leaves production as it is.
-
-        Raises:
-            Conflict: The model has no production version, or another canary.
-            VersionNotFound, IllegalTransition, PromotionRefused, NeedsNewImage: Nothing changed.
-        """
-        act = Act(by=by, at=self._clock(), reason="")
-        ref = VersionRef(model, version)
-
-        def work(tx: Transaction) -> Deployment:
-            store = tx.store(RegistryStore)
-            candidate = require_version(store, ref)
-            state = self._state(store, model, candidate)
-            plan = plan_canary(state, candidate, share=share, gate=newest_gate(store, ref), now=act.at)
-            cause = self._plans.cause("deployment.changed", candidate, act, state, plan, canary_share=share)
-            return self._plans.apply(tx, state, plan, act, cause)
-
-        return self._transactions.write(work)
-
     def transition(
         self,
         ref: VersionRef,
@@ -239,6 +233,7 @@ class Lifecycle:
         by: str,
         reason: str = "",
         without_parity: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
         step: StepKey | None = None,
     ) -> VersionRecord:
         """
@@ -247,11 +242,12 @@ class Lifecycle:
         Args:
             without_parity: The reason to let a version leave development whose parity is not measured; recorded only
                 where it is needed.
+            evidence: The facts that the caller decided on, for the event of a changed deployment.
 
         Raises:
             VersionNotFound, IllegalTransition, Conflict: Nothing changed.
         """
-        act = Act(by=by, at=self._clock(), reason=reason)
+        act = Act(by=by, at=self._clock(), reason=reason, evidence=evidence or {})
 
         def work(tx: Transaction) -> VersionRecord:
             store = tx.store(RegistryStore)

@@ -10,9 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from mendel.errors import InvalidPolicy
+from mendel.registry.promotion_windows import PromotionPolicy
 from mendel.values import ModelName, from_mapping, to_json, unknown_key_message
 
-SECTIONS = ("gates", "governance", "healing", "monitoring", "retraining", "rollback")
+SECTIONS = ("canary", "gates", "governance", "healing", "monitoring", "promotion", "retraining", "rollback")
 
 
 class Profile(StrEnum):
@@ -120,6 +121,11 @@ class PolicyDocument:
     def governance(self) -> GovernancePolicy:
         """The section ``governance``."""
         return from_mapping(GovernancePolicy, self.section("governance"), at="governance")
+
+    @property
+    def promotion(self) -> PromotionPolicy:
+        """The section ``promotion``."""
+        return from_mapping(PromotionPolicy, self.section("promotion"), at="promotion")
 
     @property
     def gated(self) -> bool:

@@ -39,7 +39,7 @@ class Policies:
         now = self._clock()
         checked = to_builtins(checked_body(body))
         draft = PolicyDocument(model=model, body=checked)
-        _ = (draft.rollback, draft.governance, draft.bake)  # raises for invalid values
+        _ = (draft.rollback, draft.governance, draft.promotion, draft.bake)  # raises for invalid values
 
         def work(tx: Transaction) -> PolicyDocument:
             store = tx.store(RegistryStore)

@@ -47,6 +47,9 @@ class RegistryStore(Protocol):
     def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
         """Give the unfinished registrations requested before *moment*, oldest first."""
 
+    def all_pending(self, model: ModelName) -> tuple[PendingRegistration, ...]:
+        """Give the unfinished registrations of *model*, by key."""
+
     def put_pending(self, registration: PendingRegistration) -> None:
         """Write *registration*, replacing an earlier one of the same model and key."""
 
@@ -245,6 +248,14 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MirroredAlias:
+    """The alias ``production`` of a model and the generation in its tag, as the artefact store shows them."""
+
+    production: int | None
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignVersion:
     """
     A version that was registered in the artefact store without Mendel; ``uuid`` is None if it has no logged model.
@@ -254,6 +265,7 @@ class ForeignVersion:
     number: int
     uuid: VersionUuid | None
     source: str
+    run_id: str | None = None
 
 
 class ArtifactStore(Protocol):
@@ -305,6 +317,12 @@ class ArtifactStore(Protocol):
 
     def mirror(self, model: ModelName, state: Mirror) -> Mirror:
         """Set alias and tags to *state*, idempotently; gives the state as read afterwards."""
+
+    def mirrored(self, model: ModelName, *, known: frozenset[int]) -> Mirror:
+        """Read alias and tags of *model*, tags only of the versions *known*; an empty state for an unknown model."""
+
+    def aliases(self) -> Mapping[str, MirroredAlias]:
+        """Read the alias and the generation of every model in the store, by name."""
 
     def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
         """Give the versions of *model* in the store whose numbers are not in *known*, by number."""

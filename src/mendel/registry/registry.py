@@ -1,19 +1,23 @@
-"""The registry, composed of lifecycle, versions, performance and policies."""
+"""The registry, composed of versions, lifecycle, side routes, performance and policies."""
 
 from __future__ import annotations
 
 from mendel.durable import Clock, NewId, UnitOfWork
 from mendel.registry.artifact_mirror import ArtifactMirror
+from mendel.registry.artifact_mirror_repair import MirrorRepair
 from mendel.registry.availability import PresenceOf, presence_at
+from mendel.registry.foreign_versions import ForeignVersions
 from mendel.registry.key_store import Keys
 from mendel.registry.lifecycle import Lifecycle
 from mendel.registry.parity_records import ParityRecords
 from mendel.registry.performance import Performance
 from mendel.registry.policy_store import Policies
 from mendel.registry.ports import ArtifactStore
+from mendel.registry.side_routes import SideRoutes
 from mendel.registry.timeline import Timeline
 from mendel.registry.transactions import ModelLocks, RegistryTransactions
 from mendel.registry.versions import Versions
+from mendel.registry.waiting_promotions import WaitingPromotions
 
 
 class Registry:
@@ -44,9 +48,13 @@ class Registry:
         transactions, locks = RegistryTransactions(unit, new_id), ModelLocks()
         self.versions = Versions(transactions, artifacts, clock, locks)
         self.lifecycle = Lifecycle(transactions, clock, builds=builds)
+        self.side_routes = SideRoutes(transactions, clock, builds=builds)
+        self.promotions = WaitingPromotions(transactions, clock, self.lifecycle)
+        self.foreign = ForeignVersions(transactions, artifacts, self.versions)
         self.parity = ParityRecords(transactions, clock)
         self.performance = Performance(transactions, clock, presence)
         self.policies = Policies(transactions, clock)
         self.keys = Keys(transactions, clock)
         self.timeline = Timeline(unit, clock, new_id)
         self.artifact_mirror = ArtifactMirror(transactions, artifacts, locks)
+        self.mirror_repair = MirrorRepair(transactions, artifacts, self.artifact_mirror)

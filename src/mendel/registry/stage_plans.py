@@ -10,7 +10,7 @@ from mendel.errors import (
     Conflict,
     GenerationConflict,
     IllegalTransition,
-    InvalidValue,
+    NeedsNewImage,
     NothingToReturnTo,
     PromotionRefused,
 )
@@ -18,6 +18,7 @@ from mendel.registry.admission import admit, require_same_code, signature_refusa
 from mendel.registry.history import GateRecord, Override, ProductionPeriod, former_versions
 from mendel.registry.parity_rule import require_parity
 from mendel.registry.policies import PolicyDocument
+from mendel.registry.promotion_windows import Beside, require_open
 from mendel.registry.version_records import Governance, VersionRecord
 from mendel.values import Deployment, Route, Stage, VersionRef
 
@@ -123,78 +124,30 @@ def plan_promotion(
     Raises:
         GenerationConflict: The deployment's generation is not *expected_generation*.
         IllegalTransition: No transition leads from the candidate's stage to production.
-        PromotionRefused: Governance, gates or signature forbid the promotion; the error has every reason.
+        PromotionRefused: The time, governance, gates or signature forbid the promotion; the error has every reason.
         NeedsNewImage: The candidate needs other code or dependencies than the production version.
     """
-    _require_generation(state.deployment, expected_generation)
+    require_generation(state.deployment, expected_generation)
     require_transition(candidate.stage, Stage.PRODUCTION)
-    governance = _admitted(state, candidate, gate, override, now)
+    require_open(state.policy.promotion, now, str(candidate.ref))
+    governance = admitted(state, candidate, gate, override, now)
     former = state.serving
     changes = _demoted_canary(state, but=candidate.number)
     if former is not None:
-        changes += (_moved(former, Stage.SANDBOX, f"superseded by {candidate.ref}"),)
+        changes += (moved(former, Stage.SANDBOX, f"superseded by {candidate.ref}"),)
     deployment = replace(
         state.deployment,
         generation=state.deployment.generation + 1,
         routes=(Route(version=candidate.number, share=1.0),),
         keep=() if former is None else (former.number,),
-        shadow=_unless(state.deployment.shadow, candidate.number),
-        fallback=_unless(state.deployment.fallback, candidate.number),
+        shadow=_beside(state, candidate, state.policy.promotion.shadow, state.deployment.shadow),
+        fallback=_beside(state, candidate, state.policy.promotion.fallback, state.deployment.fallback),
     )
     return Plan(
-        changes=(*changes, _moved(candidate, Stage.PRODUCTION, "promoted")),
+        changes=(*changes, moved(candidate, Stage.PRODUCTION, "promoted")),
         deployment=deployment,
         governance=governance,
     )
-
-
-def plan_canary(
-    state: ModelState,
-    candidate: VersionRecord,
-    *,
-    share: float,
-    gate: GateRecord | None,
-    now: datetime,
-) -> Plan:
-    """
-    Check that *candidate* may receive *share* of the traffic beside production, and plan the change.
-
-    Raises:
-        Conflict: The model has no production version, or another version is in canary.
-        IllegalTransition, PromotionRefused, NeedsNewImage: As in :func:`plan_promotion`.
-    """
-    if not 0 < share < 1:
-        raise InvalidValue(
-            f"The share of a canary must be above 0 and below 1, not {share}.",
-            remedy="To send all traffic to the version, promote the version.",
-        )
-    serving = state.serving
-    if serving is None:
-        raise Conflict(
-            f"A canary needs a production version, but {candidate.model} has no production version.",
-            remedy="Promote a version first with: mendel promote",
-        )
-    running = next((r.version for r in state.deployment.routes[1:] if r.version != candidate.number), None)
-    if running is not None:
-        raise Conflict(
-            f"The model {candidate.model} already has the canary {candidate.model}@{running}.",
-            remedy=f"First promote {candidate.model}@{running}, or move it to sandbox with 'mendel stage'.",
-        )
-    changes: tuple[StageChange, ...] = ()
-    governance = None
-    if candidate.stage is not Stage.CANARY:
-        require_transition(candidate.stage, Stage.CANARY)
-        governance = _admitted(state, candidate, gate, None, now)
-        changes = (_moved(candidate, Stage.CANARY, f"canary at {share:g}"),)
-    deployment = replace(
-        state.deployment,
-        generation=state.deployment.generation + 1,
-        routes=(
-            Route(version=serving.number, share=1 - share),
-            Route(version=candidate.number, share=share),
-        ),
-    )
-    return Plan(changes=changes, deployment=deployment, governance=governance)
 
 
 def plan_rollback(state: ModelState, *, to: int | None = None) -> Plan:
@@ -230,8 +183,8 @@ def plan_rollback(state: ModelState, *, to: int | None = None) -> Plan:
     return Plan(
         changes=(
             *_demoted_canary(state, but=target.number),
-            _moved(serving, Stage.ROLLBACK, f"rolled back to {target.ref}"),
-            _moved(target, Stage.PRODUCTION, f"returned after {serving.ref}"),
+            moved(serving, Stage.ROLLBACK, f"rolled back to {target.ref}"),
+            moved(target, Stage.PRODUCTION, f"returned after {serving.ref}"),
         ),
         deployment=deployment,
     )
@@ -264,7 +217,9 @@ def plan_transition(state: ModelState, record: VersionRecord, after: Stage) -> P
             remedy=f"Promote another version, or use the command: {undeploy}",
         )
     deployment = _without(state.deployment, record, leaves=after is Stage.DEPRECATED)
-    return Plan(changes=(_moved(record, after, "moved"),), deployment=deployment)
+    if after == Stage.SANDBOX and record.stage == Stage.DEVELOPMENT:
+        deployment = _newest_as_shadow(state, record)
+    return Plan(changes=(moved(record, after, "moved"),), deployment=deployment)
 
 
 def plan_undeployment(state: ModelState, *, deprecate: bool, expected_generation: int | None) -> Plan:
@@ -276,11 +231,11 @@ def plan_undeployment(state: ModelState, *, deprecate: bool, expected_generation
         Conflict: No version is in production.
     """
     if expected_generation is not None:
-        _require_generation(state.deployment, expected_generation)
+        require_generation(state.deployment, expected_generation)
     serving, model = state.serving, state.deployment.model
     if serving is None:
         raise Conflict(f"{model} has no version in production.", remedy=f"See its versions: mendel models show {model}")
-    leaving = _moved(serving, Stage.DEPRECATED if deprecate else Stage.SANDBOX, "undeployed")
+    leaving = moved(serving, Stage.DEPRECATED if deprecate else Stage.SANDBOX, "undeployed")
     return Plan(
         changes=(leaving, *_demoted_canary(state, but=serving.number)),
         deployment=replace(
@@ -306,9 +261,35 @@ def plan_release_of_kept(state: ModelState, *, now: datetime) -> Plan:
     return Plan(changes=(), deployment=grown)
 
 
-def _admitted(
+def _beside(state: ModelState, candidate: VersionRecord, wanted: Beside, standing: int | None) -> int | None:
+    """
+    Choose the shadow or the fallback after the promotion of *candidate*.
+
+    It is the former production version where the policy says so, if that accepts the requests of *candidate*; otherwise
+    the *standing* one, unless that is *candidate*.
+    """
+    former = state.serving
+    if wanted is not Beside.FORMER or former is None:
+        return _unless(standing, candidate.number)
+    return None if signature_refusals(former, candidate) else former.number
+
+
+def _newest_as_shadow(state: ModelState, record: VersionRecord) -> Deployment | None:
+    """Make *record* the shadow, if the policy says so and it can be served beside the production version; else None."""
+    serving = state.serving
+    if serving is None or state.policy.promotion.shadow is not Beside.NEWEST or signature_refusals(record, serving):
+        return None
+    try:
+        require_same_code(record, serving, builds=state.builds)
+    except NeedsNewImage:
+        return None
+    return replace(state.deployment, generation=state.deployment.generation + 1, shadow=record.number)
+
+
+def admitted(
     state: ModelState, candidate: VersionRecord, gate: GateRecord | None, override: Override | None, now: datetime
 ) -> Governance:
+    """Check that *candidate* may reach users, and give its governance flags; see :func:`admit`."""
     parent = candidate.parent
     known = None if parent is None or parent.model != candidate.model else state.versions.get(parent.number)
     return admit(
@@ -323,7 +304,8 @@ def _admitted(
     )
 
 
-def _require_generation(deployment: Deployment, expected: int) -> None:
+def require_generation(deployment: Deployment, expected: int) -> None:
+    """Raise GenerationConflict if *deployment* is not at the generation *expected*."""
     if deployment.generation != expected:
         raise GenerationConflict(
             (
@@ -358,13 +340,14 @@ def _return_target(state: ModelState, serving: VersionRecord, *, to: int | None)
 
 def _demoted_canary(state: ModelState, *, but: int) -> tuple[StageChange, ...]:
     return tuple(
-        _moved(state.versions[route.version], Stage.SANDBOX, "demoted: production changed")
+        moved(state.versions[route.version], Stage.SANDBOX, "demoted: production changed")
         for route in state.deployment.routes[1:]
         if route.version != but
     )
 
 
-def _moved(record: VersionRecord, after: Stage, why: str) -> StageChange:
+def moved(record: VersionRecord, after: Stage, why: str) -> StageChange:
+    """Make the change of the stage of *record* to *after*; raises IllegalTransition if the table does not allow it."""
     require_transition(record.stage, after)
     return StageChange(ref=record.ref, before=record.stage, after=after, why=why)
 

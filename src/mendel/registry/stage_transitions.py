@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from mendel.durable import Event, Transaction, WorkflowCall
 from mendel.registry.history import GateRecord, ProductionPeriod
 from mendel.registry.lookups import current_policy, require_version
+from mendel.registry.planned_changes import PlannedChanges
 from mendel.registry.ports import RegistryStore
 from mendel.registry.stage_plans import ModelState, Plan, StageChange
 from mendel.registry.transactions import RegistryTransactions
@@ -21,11 +23,12 @@ MIRROR_ALIAS = "mirror_alias"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """The actor, time and reason of a change."""
+    """The actor, time and reason of a change; ``evidence`` are the facts that an automatic actor decided on."""
 
     by: str
     at: datetime
     reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 class StageTransitions:
@@ -36,11 +39,13 @@ class StageTransitions:
 
     def cause(self, kind: str, record: VersionRecord, act: Act, state: ModelState, plan: Plan, **data: Any) -> Event:
         """Make the event that causes *plan*, about the version of *record*."""
+        if act.evidence:
+            data["evidence"] = act.evidence
         return self._transactions.version_event(
             kind,
             record,
             act.by,
-            act.at,
+            moment_of(act, state),
             reason=act.reason,
             generation=after(state, plan).generation,
             governance=plan.governance,
@@ -59,6 +64,8 @@ class StageTransitions:
             event = self._change_stage(store, state, plan, change, act)
             _write_tenure(store, change, cause or event, act.reason or change.why)
             tx.append(event)
+            if change.before is Stage.CANARY:
+                tx.store(PlannedChanges).drop_canary_run(change.ref.model)
         if plan.deployment is not None:
             store.put_deployment(plan.deployment)
             store.bump_revision()
@@ -84,13 +91,22 @@ class StageTransitions:
             "model.stage_changed",
             record,
             act.by,
-            act.at,
+            moment_of(act, state),
             from_stage=change.before,
             to_stage=change.after,
             why=change.why,
             reason=act.reason,
             generation=after(state, plan).generation,
         )
+
+
+def moment_of(act: Act, state: ModelState) -> datetime:
+    """
+    Give the time of *act*, but never before the last change of production: a clock that was set back would otherwise
+    end a period in production before its start.
+    """
+    last = state.tenures[-1] if state.tenures else None
+    return act.at if last is None else max(act.at, last.end or last.start)
 
 
 def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> ModelState:

@@ -59,6 +59,10 @@ class RegistryTransactions:
         """Run *work* on one consistent state of the registry."""
         return self._unit.read(lambda tx: work(tx.store(RegistryStore)))
 
+    def read_all(self, work: Callable[[Transaction], T]) -> T:
+        """Run *work*, which reads other stores too, on one consistent state of the database."""
+        return self._unit.read(work)
+
     def write(self, work: Callable[[Transaction], T]) -> T:
         """
         Run *work* in one transaction; if another writer interferes, the whole transaction runs again.

@@ -11,7 +11,7 @@ from mendel.durable import Clock, Transaction
 from mendel.errors import ArtifactNotFound, Conflict, VersionNotFound
 from mendel.registry.lineage import Contributor, LineageEntry, contributors_of, lineage_of
 from mendel.registry.lookups import require_model, require_version
-from mendel.registry.ports import ArtifactStore, ForeignVersion, RegistryStore
+from mendel.registry.ports import ArtifactStore, Published, RegistryStore
 from mendel.registry.registration import PendingRegistration, Registered, Registration, require_same_release
 from mendel.registry.transactions import ModelLocks, RegistryTransactions
 from mendel.registry.version_records import VersionImage, VersionRecord
@@ -96,6 +96,41 @@ class Versions:
         if registered.uuid != published.uuid:  # another process completed the same registration first
             self._artifacts.discard(published.key, uuid=published.uuid)
         return registered
+
+    def take_over(self, request: Registration, published: Published, tree: Path, *, by: str) -> VersionRecord:
+        """
+        Register files that the artefact store already has as *published*, in the directory *tree*.
+
+        Raises:
+            InvalidInput: *tree* is not an artefact, or lacks the requested flavour.
+        """
+        mlmodel, parity = require_flavor(read_mlmodel_file(tree), request.flavor), parity_of(tree)
+        now = self._clock()
+        pending = PendingRegistration(
+            model=request.model,
+            idempotency_key=request.idempotency_key or self._transactions.new_id(),
+            artifact_digest=tree_digest(tree, exclude=(DATA_DIRECTORY,)),
+            data_digest=data_digest_of(tree, None),
+            requested_at=now,
+        )
+        record = version_record(
+            request,
+            pending,
+            mlmodel,
+            published,
+            reference_digest=reference_digest_of(tree),
+            parity=parity,
+            by=by,
+            now=now,
+        )
+
+        def work(tx: Transaction) -> VersionRecord:
+            store = tx.store(RegistryStore)
+            if store.version_by_key(pending.model, pending.idempotency_key) is None:
+                store.put_pending(pending)
+            return self._end(tx, pending, record)
+
+        return self._transactions.write(work)
 
     def registered(self, ref: VersionRef) -> Registered:
         """
@@ -201,11 +236,6 @@ class Versions:
     def by_image(self, digest: Digest) -> tuple[VersionRecord, ...]:
         """Give every version in the image *digest*, by model and number; empty for an unknown image."""
         return self._transactions.read(lambda store: store.versions_by_image(digest))
-
-    def foreign(self, model: ModelName) -> tuple[ForeignVersion, ...]:
-        """Give the versions of *model* that were registered in the artefact store without Mendel."""
-        known = self._transactions.read(lambda store: frozenset(record.number for record in store.versions(model)))
-        return self._artifacts.foreign(model, known=known)
 
     def lineage(self, model: ModelName) -> tuple[LineageEntry, ...]:
         """

@@ -263,7 +263,7 @@ def test_killed_while_registering(killed, open_registry, artifacts, tree, point)
         [int(v.version) for v in artifacts._client.search_model_versions(f"name='{model}'")] == [1] == [record.number]
     )
     assert len(artifacts._all_logged(f"{model}/k")) == 1
-    assert registry.versions.foreign(model) == ()
+    assert registry.foreign.of(model) == ()
     (tree / "other").write_text("content")
     with pytest.raises(AlreadyExists):
         registry.versions.register(request, tree)

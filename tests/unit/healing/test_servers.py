@@ -257,7 +257,7 @@ class TestCanaries:
     def canary(self, house):
         """Version 3 gets a tenth of the traffic, generation 3."""
         house.add_version(3)
-        house.registry.lifecycle.canary(MODEL, 3, 0.1, by="ann")
+        house.registry.side_routes.canary(MODEL, 3, 0.1, by="ann")
         return house
 
     FAILED: ClassVar = {"serving": 2, "error": "bad pickle", "failed_version": 3}

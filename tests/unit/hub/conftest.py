@@ -19,7 +19,7 @@ from mendel.app.wiring import ParquetTables
 from mendel.client.asgi_transport import InProcessTransport
 from mendel.client.client import Client
 from mendel.durable import Notary
-from mendel.healing import Healing, LookResult, load_playbooks
+from mendel.healing import Canaries, Healing, LookResult, load_playbooks
 from mendel.operations import HubHealth, HubParts
 from mendel.predictions import PredictionLog
 from mendel.registry import Registration, Registry
@@ -49,6 +49,7 @@ def parts(tmp_path):
         parity=ParityChecks(registry, MemoryRunner({})),
         gates=HoldoutGates(registry, MemoryRunner({}), ParquetTables(), clock),
         healing=Healing(unit, registry, playbooks=load_playbooks(), training=None, new_id=new_id),
+        canaries=Canaries(unit, registry),
         log=PredictionLog(inbox, MemoryLake(), unit, lambda *_: []),
         inbox=inbox,
         intake=Taken(),

@@ -26,6 +26,7 @@ from mendel.registry import TRANSITIONS, GateRecord, Override, in_production_at,
 from mendel.values import ColumnSpec, ColumnType, Digest, ModelName, Route, Signature, Stage
 
 STEP = StepKey(workflow_id="w", step="promote")
+CODE = Digest("sha256:" + "b" * 64)
 OTHER_CODE = Digest("sha256:" + "c" * 64)
 TABLE = """
 development sandbox
@@ -175,18 +176,21 @@ class TestGovernance:
     def test_flags_are_inherited_by_policy(self, house, registry):
         """A child with equal code and signature inherits its parent's flags, recorded under the policy's hash."""
         policy = registry.policies.set(house.model, {"governance": {"inherit": True}})
-        parent = house.register()
-        child = house.register(approved=False, parent=parent.ref)
+        parent = house.register(code_digest=CODE)
+        child = house.register(approved=False, parent=parent.ref, code_digest=CODE)
         registry.lifecycle.promote(child.ref, by="ann")
         governance = registry.versions.get(child.ref).governance
         assert governance.policy_compliant.by == governance.bias_check_passed.by == f"policy {policy.hash}"
 
-    @pytest.mark.parametrize("change", [{"code_digest": OTHER_CODE}, {"signature": None}, {"parent": None}])
+    @pytest.mark.parametrize(
+        "change", [{"code_digest": OTHER_CODE}, {"signature": None}, {"parent": None}, {"code_digest": None}]
+    )
     def test_nothing_is_inherited_where_something_differs(self, house, registry, change):
-        """Other code, another signature or no parent: no inheritance."""
+        """Other or unknown code, another or no signature, or no parent: no inheritance."""
         registry.policies.set(house.model, {"governance": {"inherit": True}})
-        parent = house.register()
-        child = house.register(approved=False, **{"parent": parent.ref, **change})
+        same = {"code_digest": None} if change == {"code_digest": None} else {"code_digest": CODE}
+        parent = house.register(**same)
+        child = house.register(approved=False, **{"parent": parent.ref, **same, **change})
         with pytest.raises(PromotionRefused):
             registry.lifecycle.promote(child.ref, by="ann")
 
@@ -524,8 +528,8 @@ class TestCanary:
     def test_it_takes_its_share_and_is_promoted(self, house, registry):
         """A canary is the second route; promoted, it takes all and production steps back."""
         house.promoted()
-        registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
-        deployment = registry.lifecycle.canary(house.model, 2, 0.25, by="ann")
+        registry.side_routes.canary(house.model, house.register().number, 0.1, by="ann")
+        deployment = registry.side_routes.canary(house.model, 2, 0.25, by="ann")
         assert deployment.routes == (Route(version=1, share=0.75), Route(version=2, share=0.25))
         assert registry.versions.get(house.ref(2)).stage is Stage.CANARY
         assert registry.lifecycle.promote(house.ref(2), by="ann").routes == (Route(version=2, share=1.0),)
@@ -534,7 +538,7 @@ class TestCanary:
     def test_a_failing_canary_leaves_production_alone(self, house, registry):
         """A demoted canary loses its route and its stage; production's tenure goes on."""
         house.promoted()
-        registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
+        registry.side_routes.canary(house.model, house.register().number, 0.1, by="ann")
         registry.lifecycle.transition(house.ref(2), Stage.SANDBOX, by="healing", reason="slow")
         assert registry.lifecycle.deployment(house.model).routes == (Route(version=1, share=1.0),)
         assert len(registry.lifecycle.history(house.model)) == 1
@@ -543,23 +547,23 @@ class TestCanary:
         """Without flags, production, a fitting share or a free place there is no canary."""
         first = house.register()
         with pytest.raises(Conflict):
-            registry.lifecycle.canary(house.model, first.number, 0.1, by="ann")
+            registry.side_routes.canary(house.model, first.number, 0.1, by="ann")
         registry.lifecycle.promote(first.ref, by="ann")
         with pytest.raises(PromotionRefused):
-            registry.lifecycle.canary(house.model, house.register(approved=False).number, 0.1, by="ann")
+            registry.side_routes.canary(house.model, house.register(approved=False).number, 0.1, by="ann")
         for share in (0.0, 1.0):
             with pytest.raises(InvalidValue):
-                registry.lifecycle.canary(house.model, house.register().number, share, by="ann")
-        registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
+                registry.side_routes.canary(house.model, house.register().number, share, by="ann")
+        registry.side_routes.canary(house.model, house.register().number, 0.1, by="ann")
         with pytest.raises(Conflict):
-            registry.lifecycle.canary(house.model, house.register().number, 0.1, by="ann")
+            registry.side_routes.canary(house.model, house.register().number, 0.1, by="ann")
 
     @pytest.mark.parametrize("change", ["promote", "rollback", "undeploy"])
     def test_it_ends_when_production_changes(self, house, registry, change):
         """Whatever replaces production demotes the canary."""
         house.promoted(2)
         canary = house.register()
-        registry.lifecycle.canary(house.model, canary.number, 0.1, by="ann")
+        registry.side_routes.canary(house.model, canary.number, 0.1, by="ann")
         if change == "promote":
             registry.lifecycle.promote(house.register().ref, by="ann")
         elif change == "rollback":

@@ -395,20 +395,6 @@ def test_lineage_sums_up_over_the_baseline(house, registry):
         registry.versions.lineage(ModelName("nobody"))
 
 
-def test_versions_born_outside_are_foreign(house, registry):
-    """What stands in the artefact store under the model's name without being ours is listed apart."""
-    registry.versions.register(house.request(), house.tree())
-    with pytest.raises(StoreUnavailable):
-        _publish_and_fail(house)
-    (foreign,) = registry.versions.foreign(house.model)
-    assert foreign.number == 2
-
-
-def _publish_and_fail(house):
-    registry = house.over(artifacts=FailsOnce(house.artifacts, after=True))
-    registry.versions.register(house.request(), house.tree())
-
-
 def test_an_idempotency_key_is_bounded():
     """An empty or endless key is refused."""
     for key in ("", "x" * 257):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mendel.errors import ArtifactNotFound
-from mendel.registry import ForeignVersion, Mirror, Publication, Published
-from mendel.values import ModelName, VersionUuid
+from mendel.registry import ForeignVersion, Mirror, MirroredAlias, Publication, Published
+from mendel.values import ModelName, Stage, VersionUuid
 
 _DATA = "data"
 
@@ -34,7 +35,7 @@ class MemoryArtifacts:
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
         self._numbers: dict[ModelName, int] = {}
-        self._production: dict[ModelName, int] = {}
+        self._aliases: dict[str, MirroredAlias] = {}
 
     @property
     def mlflow_version(self) -> str | None:
@@ -85,11 +86,16 @@ class MemoryArtifacts:
                 stage = state.stages.get(kept.published.number)
                 if kept.model == model and stage is not None:
                     self._kept[key] = replace(kept, tags={**kept.tags, "mendel.stage": stage.value})
-            if state.production is None:
-                self._production.pop(model, None)
-            else:
-                self._production[model] = state.production
-            return replace(state, production=self._production.get(model))
+            self._aliases[model] = MirroredAlias(production=state.production, generation=state.generation)
+            return self._mirrored(model, frozenset(state.stages))
+
+    def mirrored(self, model: ModelName, *, known: frozenset[int]) -> Mirror:
+        with self._lock:
+            return self._mirrored(model, known)
+
+    def aliases(self) -> Mapping[str, MirroredAlias]:
+        with self._lock:
+            return dict(self._aliases)
 
     def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
         with self._lock:
@@ -104,3 +110,12 @@ class MemoryArtifacts:
                 if kept.model == model and kept.published.number not in known
             ]
         return tuple(sorted(strangers, key=lambda stranger: stranger.number))
+
+    def _mirrored(self, model: ModelName, known: frozenset[int]) -> Mirror:
+        alias = self._aliases.get(model, MirroredAlias(production=None, generation=0))
+        numbers = {k.published.number: k for k in self._kept.values() if k.model == model}
+        return Mirror(
+            production=alias.production,
+            generation=alias.generation,
+            stages={n: Stage(numbers[n].tags["mendel.stage"]) for n in sorted(known & numbers.keys())},
+        )

@@ -10,9 +10,11 @@ from mendel.adapters.memory.tables import MemoryTables
 from mendel.errors import AlreadyExists, Conflict, GenerationConflict
 from mendel.registry import (
     ApiKey,
+    CanaryRun,
     GateRecord,
     NumberedPeriod,
     PendingRegistration,
+    PlannedChanges,
     PolicyDocument,
     ProductionPeriod,
     RegistryStore,
@@ -21,6 +23,8 @@ from mendel.registry import (
     Snapshot,
     StoredRow,
     VersionRecord,
+    WaitingPromotion,
+    WaitingState,
     grown,
     is_newer,
 )
@@ -79,6 +83,9 @@ class MemoryRegistryStore:
     def pending_before(self, moment: datetime) -> tuple[PendingRegistration, ...]:
         found = [p for p in self._pending.values() if p.requested_at < moment]
         return tuple(sorted(found, key=lambda p: (p.requested_at, p.model, p.idempotency_key)))
+
+    def all_pending(self, model: ModelName) -> tuple[PendingRegistration, ...]:
+        return tuple(self._pending[where] for where in sorted(self._pending) if where[0] == model)
 
     def put_pending(self, registration: PendingRegistration) -> None:
         self._pending[registration.model, registration.idempotency_key] = registration
@@ -266,4 +273,37 @@ def _last(counted: tuple[_Counted, ...], moment: datetime) -> _Counted | None:
     return max((c for c in counted if c.at <= moment), key=lambda c: c.seq, default=None)
 
 
-STORES: dict[type, Callable[[MemoryTables], object]] = {RegistryStore: MemoryRegistryStore}
+class MemoryPlannedChanges:
+    """Implements :class:`mendel.registry.PlannedChanges` over one transaction's tables."""
+
+    def __init__(self, tables: MemoryTables) -> None:
+        self._promotions: dict[ModelName, WaitingPromotion] = tables.table("planned_promotions")
+        self._runs: dict[ModelName, CanaryRun] = tables.table("canary_runs")
+
+    def promotion(self, model: ModelName) -> WaitingPromotion | None:
+        return self._promotions.get(model)
+
+    def promotions(self, *, waiting: bool) -> tuple[WaitingPromotion, ...]:
+        found = (self._promotions[model] for model in sorted(self._promotions))
+        return tuple(one for one in found if not waiting or one.state is WaitingState.WAITING)
+
+    def put_promotion(self, promotion: WaitingPromotion) -> None:
+        self._promotions[promotion.ref.model] = promotion
+
+    def canary_run(self, model: ModelName) -> CanaryRun | None:
+        return self._runs.get(model)
+
+    def canary_runs(self) -> tuple[CanaryRun, ...]:
+        return tuple(self._runs[model] for model in sorted(self._runs))
+
+    def put_canary_run(self, run: CanaryRun) -> None:
+        self._runs[run.ref.model] = run
+
+    def drop_canary_run(self, model: ModelName) -> None:
+        self._runs.pop(model, None)
+
+
+STORES: dict[type, Callable[[MemoryTables], object]] = {
+    RegistryStore: MemoryRegistryStore,
+    PlannedChanges: MemoryPlannedChanges,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urlparse
 from mendel.adapters.mlflow.connection import as_global, connect, probe
 from mendel.adapters.mlflow.errors import ABSENT, EXISTS, translated
 from mendel.errors import ArtifactNotFound, MendelError, Unsupported
-from mendel.registry import ForeignVersion, Mirror, Publication, Published
+from mendel.registry import ForeignVersion, Mirror, MirroredAlias, Publication, Published
 from mendel.values import ModelName, Stage, VersionUuid
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ _KEY = "mendel.key"
 _STAGE = "mendel.stage"
 _GENERATION = "mendel.generation"
 _ALIAS = "production"
+_STAGES = frozenset(Stage)
 _DATA = "data"
 _LOGGED = "models:/"
+_PAGE = 1000  # the most that MLflow gives at once
 
 
 class MlflowArtifacts:
@@ -164,6 +167,33 @@ class MlflowArtifacts:
                 self._client.set_registered_model_alias(model, _ALIAS, str(state.production))
             return self._mirrored(model, known=frozenset(state.stages))
 
+    def mirrored(self, model: ModelName, *, known: frozenset[int]) -> Mirror:
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds to import
+
+        with translated():
+            try:
+                return self._mirrored(model, known=known)
+            except MlflowException as absent:
+                if absent.error_code not in ABSENT:
+                    raise
+                return Mirror(production=None, generation=0, stages={})
+
+    def aliases(self) -> Mapping[str, MirroredAlias]:
+        found: dict[str, MirroredAlias] = {}
+        token = None
+        with translated():
+            while True:
+                page = self._client.search_registered_models(max_results=_PAGE, page_token=token)
+                for one in page:
+                    version = one.aliases.get(_ALIAS)
+                    found[one.name] = MirroredAlias(
+                        production=None if version is None else int(version),
+                        generation=_generation(one.tags),
+                    )
+                token = page.token
+                if not token:
+                    return found
+
     def foreign(self, model: ModelName, *, known: frozenset[int]) -> tuple[ForeignVersion, ...]:
         """Give the versions that were registered with MLflow directly, and not by Mendel."""
         with translated():
@@ -248,11 +278,11 @@ class MlflowArtifacts:
         registered = self._client.get_registered_model(model)
         return Mirror(
             production=self._alias(model),
-            generation=int(registered.tags.get(_GENERATION, 0)),
+            generation=_generation(registered.tags),
             stages={
                 int(v.version): Stage(v.tags[_STAGE])
                 for v in self._versions(model)
-                if int(v.version) in known and _STAGE in v.tags
+                if int(v.version) in known and v.tags.get(_STAGE) in _STAGES
             },
         )
 
@@ -263,6 +293,11 @@ def _tag(key: str) -> str:
 
 def _by_key(key: str) -> str:
     return f"tags.`{_KEY}` = '{_tag(key)}'"
+
+
+def _generation(tags: Mapping[str, str]) -> int:
+    text = tags.get(_GENERATION, "")
+    return int(text) if text.isascii() and text.isdigit() else 0  # another program may have written anything
 
 
 def _local(location: str) -> Path:
@@ -283,10 +318,11 @@ def _published(key: str, logged: LoggedModel, version: ModelVersion) -> Publishe
 
 def _foreign(version: ModelVersion) -> ForeignVersion:
     source = version.source or ""
-    logged = source.removeprefix(_LOGGED) if source.startswith(f"{_LOGGED}m-") else None
+    logged = version.model_id or (source.removeprefix(_LOGGED) if source.startswith(f"{_LOGGED}m-") else None)
     return ForeignVersion(
         model=version.name,
         number=int(version.version),
         uuid=None if logged is None else VersionUuid(logged),
         source=source,
+        run_id=version.run_id or None,
     )

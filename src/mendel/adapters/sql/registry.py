@@ -20,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 
+from mendel.adapters.sql.planned_changes import SqlPlannedChanges
 from mendel.adapters.sql.registry_tables import (
     api_keys,
     counters,
@@ -39,6 +40,7 @@ from mendel.registry import (
     ApiKey,
     GateRecord,
     PendingRegistration,
+    PlannedChanges,
     PolicyDocument,
     ProductionPeriod,
     RegistryStore,
@@ -89,6 +91,10 @@ class SqlRegistryStore:
             .where(registrations.c.requested_at < to_micros(moment))
             .order_by(registrations.c.requested_at, registrations.c.model, registrations.c.key)
         )
+        return tuple(from_json(body, PendingRegistration) for body in self._connection.execute(query).scalars())
+
+    def all_pending(self, model: ModelName) -> tuple[PendingRegistration, ...]:
+        query = select(registrations.c.body).where(registrations.c.model == model).order_by(registrations.c.key)
         return tuple(from_json(body, PendingRegistration) for body in self._connection.execute(query).scalars())
 
     def put_pending(self, registration: PendingRegistration) -> None:
@@ -370,4 +376,7 @@ def _text(noun: object) -> str:
     return to_json(noun).decode()
 
 
-STORES: dict[type, Callable[[Connection], object]] = {RegistryStore: SqlRegistryStore}
+STORES: dict[type, Callable[[Connection], object]] = {
+    RegistryStore: SqlRegistryStore,
+    PlannedChanges: SqlPlannedChanges,
+}

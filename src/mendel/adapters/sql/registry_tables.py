@@ -144,3 +144,16 @@ snapshots = Table(
     Index("snapshots_end", "model", "version", "end_at"),
     Index("snapshots_age", "source", "end_at"),
 )
+planned_promotions = Table(
+    "planned_promotions",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+canary_runs = Table(
+    "canary_runs",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("body", Text, nullable=False),
+)

@@ -12,7 +12,7 @@ from mendel.adapters.sql.engine import translated
 from mendel.adapters.sql.table_metadata import metadata
 from mendel.errors import SchemaTooNew
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The schema version of this code; developers raise it with every migration. The database stores its own version."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

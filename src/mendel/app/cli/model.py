@@ -302,24 +302,24 @@ def promote(
     generation: Annotated[
         int | None, option(metavar="N", help="Fail if the deployment is no longer at this generation.")
     ] = None,
+    at: Annotated[
+        str | None,
+        option(metavar="TIME", help="Let the promotion wait until this time, such as 2026-12-24T09:00Z."),
+    ] = None,
     directory: Directory = None,
 ) -> Result:
-    """Put a version into production; servers load it."""
+    """
+    Put a version into production; servers load it.
+
+    With --at, the promotion waits until that time, or until the first later time that the policy allows.
+    """
+    if at is not None:
+        from mendel.app.cli.deployment import promote_later  # noqa: PLC0415 - the other half of the commands on stages
+
+        return promote_later(version, at, reason=reason, override=override, generation=generation, directory=directory)
     with hub(directory) as client:
         deployment = client.promote(version, reason=reason, override=override, generation=generation)
     return Result(deployment, [f"{version} is in production (generation {deployment.generation})"])
-
-
-def canary(
-    version: Version,
-    share: Annotated[float, argument("SHARE", "The version's share of the traffic, a fraction in (0, 1).")],
-    *,
-    directory: Directory = None,
-) -> Result:
-    """Give a version a share of the traffic beside production."""
-    with hub(directory) as client:
-        deployment = client.canary(version, share)
-    return Result(deployment, [f"{version} gets {share:.0%} of the traffic (generation {deployment.generation})"])
 
 
 def undeploy(

@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     from mendel.app.images.image_list import Kept
     from mendel.app.settings import Origin
     from mendel.durable import LedgerEntry
-    from mendel.healing import Incident, LookVolume, PlaybookRun
+    from mendel.healing import CanaryState, Incident, LookVolume, PlaybookRun
     from mendel.operations.time_travel import ModelAt
     from mendel.projects import StatusRow
-    from mendel.registry import KeyDescription, ProductionPeriod, RowDifference, VersionRecord, VersionState
+    from mendel.registry import (
+        ForeignVersion,
+        KeyDescription,
+        ProductionPeriod,
+        RowDifference,
+        VersionRecord,
+        VersionState,
+        WaitingPromotion,
+    )
     from mendel.views import ModelRow
 
 T = TypeVar("T")
@@ -156,6 +164,22 @@ def _key(key: KeyDescription) -> Sequence[object]:
     return (key.id, key.label, ", ".join(key.scopes), key.state, _time(key.added_at), end)
 
 
+def _canary(state: CanaryState) -> Sequence[object]:
+    run, decision = state.run, state.decision
+    step = f"{run.step + 1} of {len(run.steps)}"
+    until = "-" if decision.until is None else _time(decision.until)
+    return (run.ref, step, f"{run.share:.0%}", _time(run.step_began), decision.verdict, until, decision.why)
+
+
+def _promotion(planned: WaitingPromotion) -> Sequence[object]:
+    until = "-" if planned.until is None else _time(planned.until)
+    return (planned.ref, planned.state, _time(planned.at), until, planned.by, planned.why)
+
+
+def _foreign(found: ForeignVersion) -> Sequence[object]:
+    return (found.number, "foreign", found.uuid or "-", found.source)
+
+
 def _setting(origin: Origin) -> Sequence[object]:
     return (origin.key, origin.value, origin.source)
 
@@ -244,6 +268,24 @@ CHANGES = Table(
     columns=("Kind", "Row", "Change", "Fields"),
     row=_change,
     empty="Nothing in the registry changed.",
+)
+CANARIES = Table(
+    title="Canaries in steps",
+    columns=("Version", "Step", "Share", "Since", "Now", "Until", "Why"),
+    row=_canary,
+    empty="No canary grows in steps.",
+)
+PROMOTIONS = Table(
+    title="Planned promotions",
+    columns=("Version", "State", "Planned for", "Until", "By", "Why"),
+    row=_promotion,
+    empty="No promotion was ever planned.",
+)
+FOREIGN = Table(
+    title="Foreign versions",
+    columns=("Version", "Stage", "Uuid", "Source"),
+    row=_foreign,
+    empty="MLflow has no version that was registered without Mendel.",
 )
 INCIDENTS = Table(
     title="Incidents",

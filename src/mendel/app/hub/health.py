@@ -10,26 +10,35 @@ from mendel.app.stores import Stores
 from mendel.durable import Outbox, Workflows
 from mendel.errors import MendelError
 from mendel.operations import HubHealth, ServiceHealth
-from mendel.registry import Presence, RegistryStore, presence_at
+from mendel.registry import MirrorReading, Presence, RegistryStore, presence_at
 from mendel.version import __version__
 
 _OUTBOX_DEGRADED = 100
 _SILENCE = timedelta(seconds=30)
+_TOLD = 3  # of the models that lag, in the detail
 
 
-def probe(stores: Stores, *, workflows: Workflows | None, jobs: Mapping[str, JobState], now: datetime) -> HubHealth:
+def probe(
+    stores: Stores,
+    *,
+    workflows: Workflows | None,
+    jobs: Mapping[str, JobState],
+    now: datetime,
+    mirror: MirrorReading | None = None,
+) -> HubHealth:
     """
     Check every service and background job of a hub.
 
     Args:
         workflows: The running workflows; None when no hub runs.
         jobs: The states of the background jobs by name.
+        mirror: How far the alias and the tags in MLflow lag behind the stages; None where nothing compares them.
     """
     services = {
         "database": _probed(lambda: _database(stores)),
         "message_queue": _probed(lambda: _queue(stores, workflows)),
         "lake": _probed(lambda: _lake(stores)),
-        "mlflow": _probed(lambda: _artifacts(stores)),
+        "mlflow": _probed(lambda: _artifacts(stores, mirror, now)),
         "postgres": ServiceHealth(status="disabled", detail="the state is kept in SQLite"),
         "redis": ServiceHealth(status="disabled", detail="not configured"),
         "external_api": _probed(lambda: _external(stores, now)),
@@ -80,6 +89,14 @@ def _lake(stores: Stores) -> ServiceHealth:
     return ServiceHealth(status="healthy", detail=f"{tables} tables, {waiting} segments waiting")
 
 
-def _artifacts(stores: Stores) -> ServiceHealth:
+def _artifacts(stores: Stores, mirror: MirrorReading | None, now: datetime) -> ServiceHealth:
     stores.artifacts.check()
-    return ServiceHealth(status="healthy", detail=f"MLflow {stores.artifacts.mlflow_version}")
+    version = f"MLflow {stores.artifacts.mlflow_version}"
+    if mirror is None or mirror.at is None:
+        return ServiceHealth(status="healthy", detail=version)
+    age = max((now - mirror.at).total_seconds(), 0.0)
+    compared = f"{version}; alias and tags of {mirror.models} models compared {age:.0f} s ago"
+    if not mirror.lagging:
+        return ServiceHealth(status="healthy", detail=f"{compared}, {mirror.repaired} repaired")
+    told = "; ".join(f"{one.model} since {one.since:%Y-%m-%dT%H:%M:%SZ}: {one.why}" for one in mirror.lagging[:_TOLD])
+    return ServiceHealth(status="degraded", detail=f"{compared}, {len(mirror.lagging)} lag behind the stages: {told}")

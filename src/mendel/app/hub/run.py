@@ -157,6 +157,10 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
         BackgroundJob(name="check-log", every=settings.look_every, act=each(rooms.checks.check_log_when_due)),
         BackgroundJob(name="snapshots", every=_SNAPSHOTS_EVERY, act=snapshots.make),
         BackgroundJob(name="merge-snapshots", every=_MERGE_EVERY, act=snapshots.merge_old),
+        BackgroundJob(name="promotions", every=_TICK_EVERY, act=if_changed(rooms.registry.promotions.carry_out_due)),
+        BackgroundJob(
+            name="canaries", every=settings.look_every, act=if_changed(lambda: rooms.canaries.take_steps(utc_now()))
+        ),
         BackgroundJob(name="ship", every=settings.ship_every, act=lambda: live.shipper.ship(utc_now())),
         BackgroundJob(name="anchor", every=settings.anchor_every, act=lambda: rooms.notary.checkpoint(utc_now())),
         BackgroundJob(
@@ -164,6 +168,9 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
         ),
         BackgroundJob(
             name="artifact-store", every=_CLEANUP_EVERY, act=stores.warm_up, ends_within=timedelta(seconds=1)
+        ),
+        BackgroundJob(
+            name="artifact-mirror", every=_CLEANUP_EVERY, act=lambda: rooms.registry.mirror_repair.compare(utc_now())
         ),
         BackgroundJob(name="cleanup", every=_CLEANUP_EVERY, act=lambda: _clean_up(live, settings)),
     )
