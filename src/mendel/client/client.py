@@ -527,13 +527,19 @@ class Client(ModelRegistering, DeploymentChanges):
         return self._call(ledger.events, ledger.Events(after=after, limit=limit, subject=subject))
 
     def verify_ledger(
-        self, *, sizes: Sequence[int] = (), progress: Callable[[LedgerProof], object] = lambda _: None
+        self,
+        *,
+        sizes: Sequence[int] = (),
+        tables: bool = False,
+        progress: Callable[[LedgerProof], object] = lambda _: None,
     ) -> LedgerProof:
         """
         Verify the hash chain of the whole ledger, its tree, its head row and every signed anchor.
 
         Args:
             sizes: Also give the states of the ledger when it had these numbers of entries.
+            tables: True also rebuilds versions, deployments, policies and production periods from the events, and
+                compares them with the registry's tables.
             progress: Receives the result so far after each piece of the ledger.
 
         Returns:
@@ -547,7 +553,7 @@ class Client(ModelRegistering, DeploymentChanges):
         while proof.next is not None:
             near = [size for size in due if proof.last < size <= proof.last + ledger.PIECE][:_SIZES_AT_ONCE]
             limit = near[-1] - proof.last if len(near) == _SIZES_AT_ONCE else ledger.PIECE
-            request = ledger.VerifyLedger(cursor=proof.next or None, limit=limit, sizes=tuple(near))
+            request = ledger.VerifyLedger(cursor=proof.next or None, limit=limit, sizes=tuple(near), tables=tables)
             proof = self._call(ledger.verify_ledger, request, timeout=_LONG_S)
             findings += proof.findings
             states += proof.states

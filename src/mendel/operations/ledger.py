@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -13,6 +14,7 @@ from mendel.durable import (
     Checkpoint,
     ConsistencyProof,
     Finding,
+    FindingKind,
     Ledger,
     LedgerEntry,
     LedgerKey,
@@ -23,15 +25,17 @@ from mendel.durable import (
     VerifiedRange,
 )
 from mendel.durable.merkle import TreeFold
-from mendel.errors import Conflict, Forbidden, InvalidInput, InvalidValue, LedgerBroken, NotFound
+from mendel.errors import Conflict, Forbidden, InvalidInput, InvalidValue, LedgerBroken, NotFound, StateUnknown
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import operation
 from mendel.operations.requests import Nothing
+from mendel.registry import state_faults
 from mendel.values import Scope, VersionRef, from_json, to_json
 
 _PAGE = 2000
 _MOST_ENTRIES = 1 << 53
 _DIGITS = 17
+_MOST_ROWS = 100
 PIECE = 50_000
 """The number of entries that one call of :data:`verify_ledger` verifies."""
 
@@ -67,11 +71,13 @@ class VerifyLedger:
         cursor: The value ``next`` of the piece before; None begins with the first entry.
         limit: Verify at most this many entries.
         sizes: Also give the states of the ledger when it had these numbers of entries.
+        tables: With the last piece, also compare the registry's tables with the events of the ledger.
     """
 
     cursor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=PIECE)] = PIECE
     sizes: Annotated[tuple[int, ...], msgspec.Meta(max_length=1000)] = ()
+    tables: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +94,7 @@ class LedgerProof:
         anchors: The number of valid anchors that are about the verified entries.
         findings: Each fault, with its place.
         states: The states of the ledger at the sizes of the request.
+        tables: Whether the registry's tables were compared with the events.
         next: The cursor of the next piece; None after the last piece.
     """
 
@@ -98,6 +105,7 @@ class LedgerProof:
     anchors: int
     findings: tuple[Finding, ...] = ()
     states: tuple[LedgerState, ...] = ()
+    tables: bool = False
     next: str | None = None
 
     @property
@@ -160,17 +168,30 @@ def verify_ledger(call: Call, request: VerifyLedger) -> LedgerProof:
     """Verify a piece of the ledger: hash chain, tree, head row and every signed anchor; the result names each fault."""
     verification = LedgerVerification(call.hub.unit, call.hub.notary)
     piece = verification.piece(_range(request.cursor), limit=request.limit, wanted=request.sizes)
-    reached = piece.reached
+    reached, compares = piece.reached, request.tables and piece.complete
     return LedgerProof(
         first=reached.first,
         last=reached.last,
         head_hash=reached.head_hash,
         anchored=reached.agreed,
         anchors=piece.anchors,
-        findings=piece.findings,
+        findings=(*piece.findings, *(call.hub.unit.read(_state_findings) if compares else ())),
         states=tuple(state for state in piece.states if state.size in request.sizes),
+        tables=compares,
         next=None if piece.complete else base64.urlsafe_b64encode(to_json(reached)).decode(),
     )
+
+
+def _state_findings(tx: Transaction) -> tuple[Finding, ...]:
+    """Give the first rows of the registry's tables that do not follow from the events of the ledger."""
+    try:
+        return tuple(
+            Finding(kind=FindingKind.STATE_CHANGED, place=f"{fault.kind} {fault.row}", message=fault.message)
+            for fault in islice(state_faults(tx), _MOST_ROWS)
+        )
+    except (InvalidValue, StateUnknown) as error:
+        message = f"The registry's tables cannot be compared with the events: {error.message}"
+        return (Finding(kind=FindingKind.STATE_CHANGED, place="events with rows", message=message),)
 
 
 def _range(cursor: str | None) -> VerifiedRange:

@@ -28,7 +28,8 @@ def state_faults(tx: Transaction) -> Iterator[StateFault]:
     Give the rows that do not follow from the ledger: first those that contradict themselves, then by kind and key.
 
     Raises:
-        StateUnknown: A former Mendel wrote the ledger's entries, and its state is not in the ledger yet.
+        InvalidValue: The content of an entry cannot be decoded.
+        StateUnknown: A former Mendel wrote the entries, and the entry with the whole state is missing.
     """
     ledger = tx.store(Ledger)
     head = ledger.head()

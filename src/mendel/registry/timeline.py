@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -225,5 +226,7 @@ def _newest_state(ledger: Ledger, model: ModelName) -> RegistryState:
 
 def _begins_without_rows(ledger: Ledger) -> bool:
     """Whether a former Mendel, whose events carried no rows, wrote the first events, and no whole state follows."""
-    first = ledger.entries(types=(WHOLE_STATE, *FIRST_EVENTS), limit=1)
-    return any(ROWS not in one.event.data for one in first) and not ledger.entries(types=(WHOLE_STATE,), limit=1)
+    with suppress(InvalidValue):  # an altered entry that cannot be decoded, which the verification names
+        first = ledger.entries(types=(WHOLE_STATE, *FIRST_EVENTS), limit=1)
+        return any(ROWS not in one.event.data for one in first) and not ledger.entries(types=(WHOLE_STATE,), limit=1)
+    return False

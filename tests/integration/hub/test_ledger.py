@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mendel import connect
 from mendel.app.settings import HubSettings, Settings
 from mendel.app.wiring import open_rooms
+from mendel.durable import FindingKind
 from mendel.errors import Forbidden, InvalidValue, Unauthenticated
+from mendel.registry import Registration
 from mendel.values import Scope, to_json
 from support.principals import ME
 
@@ -247,3 +249,58 @@ class TestKeys:
         """.mendel and the keys in it can be read by their owner alone."""
         assert hub.directory.stat().st_mode & 0o077 == 0
         assert (hub.directory / "key").stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture(scope="module")
+def registered(trees, tmp_path_factory):
+    """A directory with a version in production and a policy, which nobody has open."""
+    directory = tmp_path_factory.mktemp("state") / ".mendel"
+    with connect(directory=str(directory)) as client:
+        client.register(Registration(model="credit", flavor="sklearn", task="classification"), trees / "linear")
+        client.approve("credit@1", policy=True, bias=True)
+        client.change_stage("credit@1", "sandbox")
+        client.promote("credit@1")
+        client.set_policy("credit", {"rollback": {"error_rate": 0.1}})
+    return directory
+
+
+@pytest.fixture
+def altered(registered, tmp_path):
+    shutil.copytree(registered, tmp_path / ".mendel")
+    return tmp_path / ".mendel"
+
+
+class TestState:
+    @pytest.mark.parametrize(
+        ("statement", "place"),
+        [
+            ("UPDATE versions SET body = json_set(body, '$.owner', 'x')", "version credit@1"),
+            ("UPDATE versions SET stage = 'sandbox', body = json_set(body, '$.stage', 'sandbox')", "version credit@1"),
+            ("UPDATE deployments SET body = json_set(body, '$.shadow', 1)", "deployment credit"),
+            ("UPDATE policies SET body = json_set(body, '$.by', 'x')", "policy credit 1"),
+            ("DELETE FROM policies", "policy credit 1"),
+            ("INSERT INTO policies SELECT model, 2, json_set(body, '$.version', 2) FROM policies", "policy credit 2"),
+            ("UPDATE tenures SET actor = 'x'", "production period credit 1"),
+        ],
+    )
+    def test_a_row_changed_beside_the_ledger_is_found(self, altered, statement, place):
+        """The entries are intact, so that only the comparison with the tables finds the row, and names it."""
+        alter(altered, statement)
+        with connect(directory=str(altered)) as client:
+            assert client.verify_ledger().holds
+            (finding,) = client.verify_ledger(tables=True).findings
+        assert (finding.kind, finding.place) == (FindingKind.STATE_CHANGED, place)
+
+    def test_untouched_tables_hold(self, registered):
+        """Without tampering the tables are what the events say."""
+        with connect(directory=str(registered)) as client:
+            proof = client.verify_ledger(tables=True)
+        assert proof.holds
+        assert proof.tables
+
+    def test_an_entry_that_cannot_be_read_is_found(self, altered):
+        """Where the rows of an event were destroyed, the verification says so instead of failing."""
+        alter(altered, "UPDATE ledger SET data = '{' WHERE type = 'model.registered'")
+        with connect(directory=str(altered)) as client:
+            kinds = [finding.kind for finding in client.verify_ledger(tables=True).findings]
+        assert kinds == [FindingKind.ENTRY_CHANGED, FindingKind.STATE_CHANGED]

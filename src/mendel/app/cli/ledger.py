@@ -43,6 +43,10 @@ def verify_ledger(
         list[Path] | None,
         option("--key", metavar="FILE", help="Trust only this public key (PEM) for DIR; may be repeated."),
     ] = None,
+    state: Annotated[
+        bool,
+        option("--state", help="Also rebuild the registry's state from the events, and compare it with the tables."),
+    ] = False,
     directory: Directory = None,
 ) -> Result:
     """
@@ -59,7 +63,8 @@ def verify_ledger(
         def tell(sofar: LedgerProof) -> None:
             shown.phase("Verifying the ledger", f" {sofar.last:,} entries")
 
-        proof = client.verify_ledger(sizes=[one.size for one in copies if one.size], progress=tell)
+        sizes = [one.size for one in copies if one.size]
+        proof = client.verify_ledger(sizes=sizes, tables=state, progress=tell)
         trusted = read_keys(key) if key else _trusted(client)
     if anchors is not None:
         proof = replace(proof, findings=(*proof.findings, *check_copies(copies, proof, trusted, where=anchors)))
@@ -145,10 +150,13 @@ def _key_lines(keys: Iterable[LedgerKey]) -> Iterator[str]:
 
 def _proof_lines(proof: LedgerProof) -> Iterator[str | Grid]:
     if not proof.holds:
-        yield f"The ledger was altered: {len(proof.findings)} findings in {proof.last} entries."
+        what = "The ledger or the registry" if proof.tables else "The ledger"
+        yield f"{what} was altered: {len(proof.findings)} findings in {proof.last} entries."
         yield from (f"  - {finding.kind}: {finding.message}" for finding in proof.findings)
         return
     yield f"The hash chain of the ledger is intact: entries {proof.first} to {proof.last}, head {proof.head_hash[:16]}."
+    if proof.tables:
+        yield "The registry's tables are what the events of the ledger say."
     if not proof.anchors:
         yield "No anchor was signed yet, so no signature confirms the entries."
         return
