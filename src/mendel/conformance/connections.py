@@ -168,13 +168,14 @@ def _listed(body: bytes) -> tuple[str, ...]:
     """
     Give the names in an index of a repository, or in KServe's list of models.
 
-    >>> _listed(b'[{"name": "a", "version": "1"}]'), _listed(b'{"models": ["b"]}'), _listed(b"?")
-    (('a',), ('b',), ())
+    >>> _listed(b'[{"name": "a", "version": "1"}]'), _listed(b'{"models": ["b"]}'), _listed(b"?"), _listed(b"1")
+    (('a',), ('b',), (), ())
     """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return ()
     entries = document.get("models") if isinstance(document, dict) else document
-    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries or ()]
+    listed = entries if isinstance(entries, list) else []
+    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in listed]
     return tuple(name for name in names if isinstance(name, str))

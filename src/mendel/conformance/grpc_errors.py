@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import grpc
 
-from mendel.conformance.grpc_server import GrpcServer, Refusal
+from mendel.conformance.grpc_server import BUSY, DENIED, GrpcServer, Refusal
 from mendel.conformance.inference import some_inputs
 from mendel.conformance.outcomes import NotOffered, Undecided, expect
 from mendel.conformance.rest_errors import UNKNOWN, UNKNOWN_VERSION
@@ -84,5 +84,7 @@ def live_after_errors(server: GrpcServer) -> str:
 
 def _refused(answer: Any) -> str:
     expect(isinstance(answer, Refusal), "The call was answered with OK.")
+    if answer.code in BUSY | DENIED:
+        raise Undecided(f"The server turns the call away for another reason: {answer}")
     expect(answer.code not in _NO_ANSWER, str(answer))
     return str(answer.code.name)

@@ -17,7 +17,7 @@ from mendel.conformance.grpc_server import (
     parameters,
 )
 from mendel.conformance.inference import expect_version
-from mendel.conformance.outcomes import Undecided, Violation, expect, shown
+from mendel.conformance.outcomes import NotOffered, Undecided, Violation, expect, shown
 from mendel.conformance.rest_load import AT_ONCE
 
 _ID: Final = "conformance-1"
@@ -68,6 +68,8 @@ def requested_outputs(server: GrpcServer) -> str:
     message.outputs.add(name=given[-1].name)
     returned = [one.name for one in server.readable(server.answered("ModelInfer", message))]
     expect(returned == [given[-1].name], f"Output {shown(given[-1].name)} was requested, {shown(returned)} returned.")
+    if len(given) == 1:
+        raise NotOffered("The model has one output, so there is nothing to leave out.")
     return f"{shown(given[-1].name)} of {len(given)} outputs"
 
 
@@ -88,12 +90,12 @@ def concurrency(server: GrpcServer) -> str:
         request_id(server)
     except Violation as violation:
         raise Undecided(f"Without ids, answers cannot be told apart: {violation}") from violation
-    sample = server.sample()
+    samples = server.samples() if server.repeats() else (server.sample(),) * 2
     barrier = Barrier(AT_ONCE)
 
     def ask(number: int) -> Any:
         barrier.wait()
-        return server.call("ModelInfer", server.message(sample.inputs, id=f"conformance-call-{number}"))
+        return server.call("ModelInfer", server.message(samples[number % 2].inputs, id=f"conformance-call-{number}"))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(ask, range(AT_ONCE)))
@@ -104,8 +106,8 @@ def concurrency(server: GrpcServer) -> str:
         expect(not isinstance(answer, Refusal), str(answer))
         expect(answer.id == f"conformance-call-{number}", f"Call {number} got the answer {shown(answer.id)!r}.")
         if server.repeats():
-            server.expect_equal(answer, f"Call {number}")
-    return f"{AT_ONCE} calls"
+            server.expect_equal(answer, f"Call {number}", of=samples[number % 2])
+    return f"{AT_ONCE} calls{'' if samples[0] is not samples[1] else ' with equal answers'}"
 
 
 def deadline(server: GrpcServer) -> str:

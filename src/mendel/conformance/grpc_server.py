@@ -12,7 +12,7 @@ import grpc
 from mendel.conformance.model_under_test import ModelUnderTest
 from mendel.conformance.outcomes import Undecided, Violation, expect, shown
 from mendel.conformance.rest_server import RestServer
-from mendel.conformance.tensors import DATATYPES, AnnouncedTensor, Tensor, from_raw, to_raw
+from mendel.conformance.tensors import DATATYPES, AnnouncedTensor, Tensor, from_raw, number, to_raw
 from mendel.protos import open_inference_pb2 as pb
 from mendel.protos.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
@@ -115,13 +115,13 @@ class GrpcServer(ModelUnderTest[Any]):
         """
         message = pb.ModelInferRequest(**{"model_name": self.model, "model_version": self.version, **fields})
         if raw is None:
-            raw = any(one.datatype == "FP16" for one in inputs)
+            raw = any(one.datatype in {"FP16", "BF16"} for one in inputs)
         for one in inputs:
             target = message.inputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
             if raw:
                 message.raw_input_contents.append(to_raw(one))
             else:
-                values = (value.encode() if isinstance(value, str) else value for value in one.values)
+                values = (value.encode() if isinstance(value, str) else number(value) for value in one.values)
                 getattr(target.contents, contents_field(one.datatype)).extend(values)
         return message
 
@@ -152,6 +152,8 @@ def check_outputs(answer: pb.ModelInferResponse) -> None:
         expect(all(axis >= 0 for axis in one.shape), f"Output {shown(one.name)} has the shape {list(one.shape)}.")
         twice = bool(answer.raw_output_contents) and one.contents.ByteSize() > 0
         expect(not twice, f"Output {shown(one.name)} has both raw and typed contents.")
+    names = [one.name for one in answer.outputs]
+    expect(len(set(names)) == len(names), f"An output stands twice in the answer: {shown(names)}")
 
 
 def outputs_of(answer: pb.ModelInferResponse) -> tuple[Tensor, ...]:

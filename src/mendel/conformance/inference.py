@@ -17,6 +17,8 @@ _NAMED: Final = 3
 def announced_tensors(model: ModelUnderTest[Any]) -> str:
     """Expect that inputs and outputs are announced with name, known datatype and shape."""
     found = {key: model.announced(key) for key in ("inputs", "outputs")}
+    if not any(found.values()):
+        raise NotOffered("The model announces no inputs and no outputs.")
     return ", ".join(f"{len(tensors)} {key}" if tensors else f"no {key} announced" for key, tensors in found.items())
 
 
@@ -48,7 +50,7 @@ def variable_axes(model: ModelUnderTest[Any]) -> str:
 
 
 def agreement(model: ModelUnderTest[Any]) -> str:
-    """Expect that the outputs have the announced names, datatypes and shapes; the width of floats may differ."""
+    """Expect all announced outputs, with their datatypes and shapes, and no other; the width of floats may differ."""
     try:
         expected = {one.name: one for one in model.announced("outputs")}
     except Violation as violation:
@@ -59,7 +61,8 @@ def agreement(model: ModelUnderTest[Any]) -> str:
     for one in model.readable(model.sample().answer):
         if one.name not in expected:
             raise Violation(f"Output {shown(one.name)} is not announced.")
-        remarks.append(_agrees(one, expected[one.name]))
+        remarks.append(_agrees(one, expected.pop(one.name)))
+    expect(not expected, f"Outputs {shown(list(expected))} are announced, but are not in the answer.")
     return "; ".join(filter(None, remarks))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from mendel.conformance.outcomes import CheckEnded, Undecided, Violation, expect
@@ -88,6 +88,18 @@ class ModelUnderTest(ABC, Generic[A]):
             raise self._found
         return self._found
 
+    def samples(self) -> tuple[Sample[A], Sample[A]]:
+        """Give the sample, and another one with another answer; twice the same if the model gives no other answer."""
+        first = self.sample()
+        turned = tuple(replace(one, values=one.values[::-1]) for one in first.inputs)
+        made = [(None, turned)] if first.content is None else [*variations(self.inputs(), 1)]
+        for content, inputs in reversed(made):  # the last ones differ the most
+            if inputs == first.inputs or not self.accepts(answer := self.ask(inputs)):
+                continue
+            if difference(self.readable(first.answer), self.readable(answer)) is not None:
+                return first, Sample(inputs=inputs, answer=answer, content=content)
+        return first, first
+
     def longer_inputs(self, variable: int) -> tuple[Tensor, ...]:
         """Give inputs with the content of the sample, in which variable axes have the length *variable*."""
         content = self.sample().content
@@ -112,9 +124,9 @@ class ModelUnderTest(ABC, Generic[A]):
             self._repeats = difference(self.readable(sample.answer), self.readable(again)) is None
         return self._repeats
 
-    def expect_outputs(self, outputs: tuple[Tensor, ...], what: str) -> None:
+    def expect_outputs(self, outputs: tuple[Tensor, ...], what: str, *, of: Sample[A] | None = None) -> None:
         """
-        Expect the outputs of the sample.
+        Expect the outputs of the sample, or *of* another one.
 
         Raises:
             Undecided: The model answers equal requests differently.
@@ -122,12 +134,12 @@ class ModelUnderTest(ABC, Generic[A]):
         """
         if not self.repeats():
             raise Undecided("The model answers equal requests differently, so answers cannot be compared.")
-        found = difference(self.readable(self.sample().answer), outputs)
+        found = difference(self.readable((of or self.sample()).answer), outputs)
         expect(found is None, f"{what} gets another answer: {found}.")
 
-    def expect_equal(self, answer: A, what: str) -> None:
+    def expect_equal(self, answer: A, what: str, *, of: Sample[A] | None = None) -> None:
         """Expect that *answer* gives the outputs of the sample, as :meth:`expect_outputs` does."""
-        self.expect_outputs(self.readable(answer), what)
+        self.expect_outputs(self.readable(answer), what, of=of)
 
     def _search(self) -> Sample[A]:
         tried = [(None, self.given)] if self.given is not None else variations(self.inputs(), 1)

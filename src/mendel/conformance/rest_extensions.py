@@ -19,6 +19,7 @@ from mendel.conformance.rest_server import (
 from mendel.conformance.tensors import Tensor, from_raw, to_raw
 
 _POLL_S: Final = 0.05
+_MOST_DIGITS: Final = 18
 
 
 def binary_inputs(server: RestServer) -> str:
@@ -118,12 +119,16 @@ def _allowed(reply: Reply) -> Reply:
 
 def _binary_outputs(reply: Reply) -> tuple[Tensor, ...]:
     length = reply.headers.get(HEADER_LENGTH, "")
-    expect(length.isdecimal(), f"The answer has the header {HEADER_LENGTH}: {shown(length)}")
+    expect(
+        length.isdecimal() and len(length) <= _MOST_DIGITS,
+        f"The answer has the header {HEADER_LENGTH}: {shown(length)}",
+    )
     split = int(length)
     document = Reply(reply.asked, reply.status, reply.headers, reply.body[:split]).object
     outputs = []
     for one in output_fields(document):
-        size = (one.get("parameters") or {}).get("binary_data_size")
+        given = one.get("parameters")
+        size = given.get("binary_data_size") if isinstance(given, dict) else None
         if type(size) is not int or size < 0:
             raise Violation(f"Output {shown(one['name'])} has the binary_data_size {shown(size)}.")
         raw, split = reply.body[split : split + size], split + size

@@ -74,7 +74,7 @@ def _healthy(reply: Reply, *keys: str) -> str:
         if key in document:
             expect(document[key] is True, str(reply))
             return f"200 with {key}: true"
-    return "200"
+    return "200, without the object of the specification"
 
 
 def _object_or_nothing(reply: Reply) -> dict[str, object]:

@@ -6,9 +6,11 @@ from typing import Final
 
 from mendel.conformance.inference import expect_version
 from mendel.conformance.outcomes import NotOffered, Undecided, Violation, expect, shown
-from mendel.conformance.rest_server import RestServer, output_fields, outputs_of, request
+from mendel.conformance.rest_errors import refusal
+from mendel.conformance.rest_server import BUSY, RestServer, output_fields, outputs_of, request
 
 _ID: Final = "conformance-1"
+_LEAST_SERVER_ERROR: Final = 500
 
 
 def model_name(server: RestServer) -> str:
@@ -57,6 +59,8 @@ def requested_outputs(server: RestServer) -> str:
     reply = server.answered(request(server.sample().inputs, outputs=[{"name": wanted}]))
     returned = [one.name for one in server.readable(reply)]
     expect(returned == [wanted], f"Output {shown(wanted)} was requested, {shown(returned)} returned.")
+    if len(given) == 1:
+        raise NotOffered("The model has one output, so there is nothing to leave out.")
     return f"{shown(wanted)} of {len(given)} outputs"
 
 
@@ -77,6 +81,9 @@ def parameters(server: RestServer) -> str:
     reply = server.infer(body)
     if reply.ok:
         return "unknown parameters are accepted"
+    is_callers = reply.status < _LEAST_SERVER_ERROR or reply.status in BUSY
+    expect(is_callers, f"Parameters are not refused as the caller's mistake: {reply}")
+    refusal(reply)
     server.answered({**body, "parameters": {}})
     return "unknown parameters are refused"
 

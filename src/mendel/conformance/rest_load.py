@@ -18,12 +18,12 @@ AT_ONCE: Final = 32
 def concurrency(server: RestServer) -> str:
     """Expect that each of 32 requests at once gets its own answer."""
     _require_ids(server)
-    inputs = server.sample().inputs
+    samples = server.samples() if server.repeats() else (server.sample(),) * 2
     barrier = Barrier(AT_ONCE)
 
     def ask(number: int) -> Reply:
         barrier.wait()
-        return server.infer(request(inputs, id=f"conformance-call-{number}"))
+        return server.infer(request(samples[number % 2].inputs, id=f"conformance-call-{number}"))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         replies = list(pool.map(ask, range(AT_ONCE)))
@@ -35,8 +35,8 @@ def concurrency(server: RestServer) -> str:
         returned = reply.object.get("id")
         expect(returned == f"conformance-call-{number}", f"Request {number} got the answer {shown(returned)}.")
         if server.repeats():
-            server.expect_equal(reply, f"Request {number}")
-    return f"{AT_ONCE} requests"
+            server.expect_equal(reply, f"Request {number}", of=samples[number % 2])
+    return f"{AT_ONCE} requests{'' if samples[0] is not samples[1] else ' with equal answers'}"
 
 
 def keep_alive(server: RestServer) -> str:
@@ -44,6 +44,8 @@ def keep_alive(server: RestServer) -> str:
     with httpx.Client(base_url=server.http.base_url, timeout=server.http.timeout) as http:
         alone = RestServer(http=http, model=server.model)
         first, second = (alone.get("/v2/health/live") for _ in range(2))
+    if first.connection is None:
+        raise Undecided("Which connection carried the requests is not known.")
     expect(first.connection is second.connection, "The server closed the connection after the first request.")
     return ""
 

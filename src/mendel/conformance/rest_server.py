@@ -56,7 +56,7 @@ class Reply:
             Violation: The body is not a JSON object.
         """
         try:
-            document = json.loads(self.body)
+            document = json.loads(self.body, parse_constant=_no_json)
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
@@ -151,9 +151,10 @@ class RestServer(ModelUnderTest[Reply]):
         return tuple(one for one in versions if isinstance(one, str)) if isinstance(versions, list) else ()
 
     def announced(self, key: str) -> tuple[AnnouncedTensor, ...]:
-        """Read the announced ``inputs`` or ``outputs``; a list that is absent is empty."""
-        tensors = self.metadata().get(key) or []
-        expect(isinstance(tensors, list), f"{key} is not a list: {shown(tensors)}")
+        """Read the announced ``inputs`` or ``outputs``."""
+        tensors = self.metadata().get(key)
+        if not isinstance(tensors, list):
+            raise Violation(f"{key} is not a list: {shown(tensors)}")
         return tuple(_announced(one, f"{key}[{place}]") for place, one in enumerate(tensors))
 
     def ask(self, inputs: tuple[Tensor, ...]) -> Reply:
@@ -182,6 +183,11 @@ class RestServer(ModelUnderTest[Reply]):
             response = self.http.request(method, path, content=content, headers=dict(headers))
         connection = response.extensions.get("network_stream")
         return Reply(f"{method} {path}", response.status_code, response.headers, response.content, connection)
+
+
+def _no_json(word: str) -> Any:
+    """Refuse ``NaN`` and ``Infinity``, which Python's parser takes for numbers, and JSON does not know."""
+    raise ValueError(word)
 
 
 def request(inputs: Sequence[Tensor], *, as_nested: bool = False, **more: Any) -> Json:
@@ -224,6 +230,8 @@ def output_fields(document: Json) -> tuple[Json, ...]:
         datatype, shape = one.get("datatype"), one.get("shape")
         expect(isinstance(datatype, str) and datatype in DATATYPES, f"{where} has the datatype {shown(datatype)}.")
         expect(_is_shape(shape, least=0), f"{where} has the shape {shown(shape)}.")
+    names = [one["name"] for one in outputs]
+    expect(len(set(names)) == len(names), f"An output stands twice in the answer: {shown(names)}")
     return tuple(outputs)
 
 
@@ -245,6 +253,8 @@ def _output(one: Json) -> Tensor:
     expect(
         len(values) == math.prod(shape), f"Output {shown(name)} has {len(values)} elements for the shape {list(shape)}."
     )
+    is_formed = one["data"] in (list(values), nested(values, shape))
+    expect(is_formed, f"The lists of output {shown(name)} are nested otherwise than its shape {list(shape)}.")
     wrong = [value for value in values if not is_element(value, datatype)]
     expect(not wrong, f"Output {shown(name)} of {datatype} has the elements {shown(wrong[:3], 60)}.")
     return Tensor(name=name, datatype=datatype, shape=tuple(shape), values=values)

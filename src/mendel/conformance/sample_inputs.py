@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mendel.conformance.outcomes import Undecided, shown
-from mendel.conformance.tensors import FORMATS, AnnouncedTensor, Tensor, flat
+from mendel.conformance.tensors import DATATYPES, FORMATS, AnnouncedTensor, Tensor, flat, is_element
 from mendel.errors import InvalidValue
 
 _MOST_ELEMENTS: Final = 5_000_000
@@ -71,18 +71,10 @@ def given_inputs(text: str) -> tuple[Tensor, ...]:
         InvalidValue: The text is not such a request.
 
     >>> given_inputs('{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [[1, 2]]}]}')
-    (Tensor(name='x', datatype='FP32', shape=(1, 2), values=(1, 2)),)
+    (Tensor(name='x', datatype='FP32', shape=(1, 2), values=(1.0, 2.0)),)
     """
     try:
-        inputs = tuple(
-            Tensor(
-                name=str(one["name"]),
-                datatype=str(one["datatype"]),
-                shape=tuple(map(int, one["shape"])),
-                values=tuple(flat(one["data"])),
-            )
-            for one in json.loads(text)["inputs"]
-        )
+        inputs = tuple(map(_given, json.loads(text)["inputs"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidValue(
             f"The request is not an inference request of the Open Inference Protocol v2: {error!r}.",
@@ -92,6 +84,18 @@ def given_inputs(text: str) -> tuple[Tensor, ...]:
         if math.prod(one.shape) != len(one.values):
             raise InvalidValue(f"Input {one.name!r} has {len(one.values)} values for the shape {list(one.shape)}.")
     return inputs
+
+
+def _given(one: dict[str, Any]) -> Tensor:
+    """Read one input of a request; the elements become those of Python that belong to the datatype."""
+    datatype, values = str(one["datatype"]), tuple(flat(one["data"]))
+    if datatype in DATATYPES:  # an unknown datatype is left to the server
+        wrong = [value for value in values if not is_element(value, datatype)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no element of {datatype}")
+        kind = {"BYTES": str, "BOOL": bool}.get(datatype, int if "INT" in datatype else float)
+        values = tuple(None if value is None else kind(value) for value in values)
+    return Tensor(name=str(one["name"]), datatype=datatype, shape=tuple(map(int, one["shape"])), values=values)
 
 
 def _made(announced: AnnouncedTensor, content: Content, variable: int) -> Tensor:

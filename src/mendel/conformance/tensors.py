@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mendel.conformance.outcomes import Violation, shown
+from mendel.conformance.outcomes import Undecided, Violation, shown
 
 FORMATS: Final = {
     "BOOL": "?",
@@ -53,12 +53,16 @@ class Tensor:
 
 
 def flat(data: Any) -> Iterator[Any]:
-    """Give the elements of nested lists in order."""
-    for item in data:
-        if isinstance(item, list):
-            yield from flat(item)
-        else:
+    """Give the elements of nested lists in order, however deep they are."""
+    waiting = [iter(data)]
+    while waiting:
+        for item in waiting[-1]:
+            if isinstance(item, list):
+                waiting.append(iter(item))
+                break
             yield item
+        else:
+            waiting.pop()
 
 
 def nested(values: Sequence[Any], shape: Sequence[int]) -> list[Any]:
@@ -79,24 +83,41 @@ def is_element(value: Any, datatype: str) -> bool:
     Tell whether a JSON value can be an element of *datatype*.
 
     JSON has no NaN, so null is an element of the floating-point types; 0 and 1 are elements of BOOL.
+
+    >>> is_element(255, "UINT8"), is_element(256, "UINT8"), is_element(2.0, "INT64"), is_element(None, "FP32")
+    (True, False, True, True)
     """
     if datatype == "BYTES":
         return isinstance(value, str)
     if datatype == "BOOL":
-        return isinstance(value, bool) or value in {0, 1}
+        return isinstance(value, bool) or (isinstance(value, int | float) and value in {0, 1})
     if isinstance(value, bool) or not isinstance(value, int | float | None):
         return False
     if datatype in _FLOATS:
         return True
-    return value is not None and float(value).is_integer()
+    bits = int(datatype.lstrip("UINT"))
+    least, most = (0, 1 << bits) if datatype.startswith("U") else (-(1 << bits - 1), 1 << bits - 1)
+    return value is not None and (isinstance(value, int) or value.is_integer()) and least <= value < most
 
 
 def to_raw(tensor: Tensor) -> bytes:
-    """Write the elements as raw bytes: little-endian, with a length of 4 bytes before each element of BYTES."""
+    """
+    Write the elements as raw bytes: little-endian, with a length of 4 bytes before each element of BYTES.
+
+    Raises:
+        Undecided: The datatype has no raw form that this kit writes.
+    """
     if tensor.datatype == "BYTES":
         texts = [value if isinstance(value, bytes) else str(value).encode() for value in tensor.values]
         return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
-    return struct.pack(f"<{len(tensor.values)}{FORMATS[tensor.datatype]}", *tensor.values)
+    if tensor.datatype not in FORMATS:
+        raise Undecided(f"Tensors of the datatype {shown(tensor.datatype)} cannot be written as bytes.")
+    return struct.pack(f"<{len(tensor.values)}{FORMATS[tensor.datatype]}", *map(number, tensor.values))
+
+
+def number(value: Any) -> Any:
+    """Give *value*, and NaN in the place of null, which stands for NaN in JSON only."""
+    return math.nan if value is None else value
 
 
 def from_raw(raw: bytes, name: str, datatype: str, shape: Sequence[int]) -> Tensor:

@@ -113,6 +113,61 @@ def test_a_busy_server_is_undecided(server):
     assert verdicts(server)["rest.concurrency"] is Verdict.UNDECIDED
 
 
+@pytest.mark.parametrize("status", [429, 403])
+def test_an_error_of_another_cause_is_no_success(server, status):
+    """A server that turns every faulty request away as busy, or for its key, is not said to find the faults."""
+
+    def change(exchange: Exchange) -> None:
+        if exchange.infers and exchange.status >= 400:
+            exchange.status = status
+
+    server.change = change
+    found = verdicts(server)
+    errors = {verdict for name, verdict in found.items() if name.startswith("rest.error.") and "unknown" not in name}
+    assert errors == {Verdict.UNDECIDED, Verdict.PASSED}
+    assert [name for name, verdict in found.items() if verdict is Verdict.PASSED and name.startswith("rest.error")] == [
+        "rest.error.unknown_model",
+        "rest.error.unknown_version",
+        "rest.error.live_afterwards",
+    ]
+
+
+DEEP = [1.0]
+for _ in range(900):
+    DEEP = [DEEP]
+ODD = {
+    "deep lists": {"data": DEEP, "shape": [1]},
+    "objects in place of truth values": {"datatype": "BOOL", "data": [{}], "shape": [1]},
+    "a number beyond floats": {"datatype": "INT64", "data": [10**400], "shape": [1]},
+    "a list of parameters": {"parameters": [1]},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_no_answer_ends_the_checks(server, odd: str):
+    """Whatever a server answers, the report is made, and the server does not conform."""
+
+    def change(exchange: Exchange) -> None:
+        if exchange.infers and exchange.status == 200 and exchange.content is None:
+            exchange.document["outputs"][0] |= ODD[odd]
+        elif exchange.infers and exchange.content is not None:
+            exchange.content = exchange.content.replace(b'"parameters": {', b'"parameters": [0], "p": {')
+
+    server.change = change
+    report = check(server.address, model="m")
+    assert report.conforms is (odd == "a list of parameters")
+
+
+def test_numbers_that_json_does_not_know_fail(server):
+    """NaN, which Python writes and reads, is no JSON."""
+    server.change = lambda exchange: (
+        exchange.document["outputs"][0].update(data=[float("nan")])
+        if exchange.infers and exchange.status == 200
+        else None
+    )
+    assert verdicts(server)["rest.infer.elements"] is Verdict.FAILED
+
+
 def test_the_freedoms_of_the_specification_are_accepted(server):
     """Empty health bodies, further fields, nulls for absent fields, statuses of 5xx and no versions pass."""
 

@@ -101,6 +101,16 @@ def every_output(answer: Any) -> Any:
     return answer
 
 
+def an_output_twice(answer: Any) -> Any:
+    answer.outputs.append(answer.outputs[0])
+    return answer
+
+
+def another_output(answer: Any) -> Any:
+    answer.outputs.add(name="more", datatype="FP32", shape=[-1])
+    return answer
+
+
 def no_successes(answer: Any) -> Any:
     answer.model_stats[0].inference_stats.success.count = 1
     return answer
@@ -179,6 +189,8 @@ FAULTS: dict[str, tuple[str, Change]] = {
     ),
     "answers for another model": ("grpc.infer.model_name", on("ModelInfer", puts(model_name="n"))),
     "gives no outputs": ("grpc.infer.outputs", on("ModelInfer", without_outputs)),
+    "gives an output twice": ("grpc.infer.outputs", on("ModelInfer", an_output_twice)),
+    "lacks an output that is announced": ("grpc.infer.agreement", on("ModelMetadata", another_output)),
     "gives contents twice": ("grpc.infer.outputs", on("ModelInfer", both_contents)),
     "gives a variable shape": ("grpc.infer.outputs", on("ModelInfer", output(0, shape=[-1]))),
     "gives elements in another field": (
@@ -213,6 +225,10 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "mixes up ids": (
         "grpc.concurrency",
         on("ModelInfer", puts(id="conformance-call-0"), lambda request: "conformance-call" in request.id),
+    ),
+    "mixes up answers": (
+        "grpc.concurrency",
+        on("ModelInfer", output(0, fp32_contents=[0.2]), lambda request: "conformance-call" in request.id),
     ),
     "counts no calls": ("grpc.statistics", on("ModelStatistics", no_successes)),
     "has an empty index": ("grpc.repository.index", on("RepositoryIndex", lambda _: pb.RepositoryIndexResponse())),

@@ -113,6 +113,10 @@ def with_parameters(exchange: Exchange) -> bool:
     return answered(exchange) and exchange.asked["inputs"][0].get("parameters") == {}
 
 
+def own_parameters(exchange: Exchange) -> bool:
+    return answered(exchange) and "conformance_text" in exchange.asked.get("parameters", {})
+
+
 TENSOR = {"name": "sum", "datatype": "FP32", "shape": [-1]}
 TAG = TENSOR | {"name": "tag", "datatype": "BYTES"}
 ACCEPTED = says(200, {"outputs": []})
@@ -128,6 +132,7 @@ FAULTS: dict[str, tuple[str, Change]] = {
         "rest.model.tensors",
         on("/v2/models/m", puts(outputs=[TENSOR | {"datatype": "FLOAT"}])),
     ),
+    "announces no list of inputs": ("rest.model.tensors", on("/v2/models/m", puts(outputs=None))),
     "announces a shape of texts": (
         "rest.model.tensors",
         on("/v2/models/m", puts(outputs=[TENSOR | {"shape": ["-1"]}])),
@@ -147,13 +152,29 @@ FAULTS: dict[str, tuple[str, Change]] = {
     ),
     "gives no outputs": ("rest.infer.outputs", when(answered, puts(outputs=[]))),
     "gives no shape": ("rest.infer.outputs", when(answered, output(0, shape=None))),
+    "gives an output twice": (
+        "rest.infer.outputs",
+        when(answered, lambda e: e.document["outputs"].append(e.document["outputs"][0])),
+    ),
     "gives a variable shape": ("rest.infer.outputs", when(answered, output(0, shape=[-1]))),
     "gives too few elements": ("rest.infer.elements", when(answered, output(0, data=[]))),
     "gives text for a number": ("rest.infer.elements", when(answered, output(0, data=["1"]))),
+    "nests elements otherwise than their shape": (
+        "rest.infer.elements",
+        when(answered, output(0, data=[[[0.2]]])),
+    ),
+    "gives a number beyond its type": (
+        "rest.infer.elements",
+        when(answered, output(0, datatype="INT8", data=[128])),
+    ),
     "gives no data": ("rest.infer.elements", when(answered, output(0, data=None))),
     "answers an output that is not announced": (
         "rest.infer.agreement",
         on("/v2/models/m", puts(outputs=[TENSOR])),
+    ),
+    "lacks an output that is announced": (
+        "rest.infer.agreement",
+        on("/v2/models/m", puts(outputs=[TENSOR, TAG, TENSOR | {"name": "more"}])),
     ),
     "answers another datatype than announced": (
         "rest.infer.agreement",
@@ -171,6 +192,7 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "refuses nested lists": ("rest.infer.nested_data", when(nested, says(400))),
     "reads nested lists otherwise": ("rest.infer.nested_data", when(nested, output(0, data=[9.0]))),
     "refuses parameters": ("rest.infer.parameters", when(with_parameters, says(400))),
+    "fails with parameters": ("rest.infer.parameters", when(own_parameters, says(500))),
     "gives a list as parameter": ("rest.infer.answer_parameters", when(answered, puts(parameters={"ids": ["a"]}))),
     "answers differently each time": ("rest.infer.repetition", different_each_time()),
     "describes a model that it lacks": (
@@ -203,6 +225,10 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "mixes up ids": (
         "rest.concurrency",
         when(lambda e: answered(e) and "conformance-call" in e.asked.get("id", ""), puts(id="conformance-call-0")),
+    ),
+    "mixes up answers": (
+        "rest.concurrency",
+        when(lambda e: answered(e) and "conformance-call" in e.asked.get("id", ""), output(0, data=[0.2])),
     ),
     "closes connections": (
         "rest.keep_alive",
