@@ -254,6 +254,7 @@ class Incident:
         cause: The first cause in the order of :class:`Cause` of all signals of the incident.
         kinds: The kinds of all signals of the incident.
         states: The state of each kind of signal; empty in incidents of older versions of Mendel.
+        resource_id: The server that the incident is about, else the version as ``<name>/<version>``.
         repeats: How often further signals joined the incident.
         last_seen: Time of the newest signal.
         since: When the change began, as far as the evidence shows; a retraining learns from the rows after it.
@@ -283,6 +284,7 @@ class Incident:
     since: datetime | None = None
     source: str = "mendel.monitor"
     resource_type: str = "ml_model"
+    resource_id: str = ""
     server: str | None = None
     reopened_at: datetime | None = None
     unmeasured_since: datetime | None = None
@@ -306,10 +308,8 @@ class Incident:
         """The time of the question that is decided: when the incident was opened, or last reopened."""
         return self.reopened_at or self.opened_at
 
-    @property
-    def resource_id(self) -> str:
-        """The server that the incident is about, else the version as ``<name>/<version>``."""
-        return self.server or f"{self.ref.model}/{self.ref.number}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resource_id", self.server or f"{self.ref.model}/{self.ref.number}")
 
     def noting(self, entry: TimelineEntry) -> Incident:
         """Give the same incident with *entry* at the end of its timeline."""

@@ -8,7 +8,7 @@ from mendel.errors import InvalidValue, ModelNotFound, VersionNotFound
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import operation
 from mendel.operations.requests import Nothing, OneModel
-from mendel.registry import HealthReport, RollbackCheck, Snapshot
+from mendel.registry import FROM_COUNTERS, HealthReport, RollbackCheck, Snapshot
 from mendel.values import Scope
 from mendel.views import FleetView
 
@@ -44,5 +44,10 @@ def record_performance_snapshot(call: Call, request: RecordSnapshot) -> Rollback
     if request.body.ref.model != request.model:
         raise InvalidValue(
             f"The snapshot is of model {request.body.ref.model!r}, but the path names {request.model!r}."
+        )
+    if request.body.source == FROM_COUNTERS:
+        raise InvalidValue(
+            f"The source {FROM_COUNTERS!r} is reserved for the counters of Mendel's own servers.",
+            remedy="Name the system that measured as the source.",
         )
     return call.hub.registry.performance.record_snapshot(request.body, by=call.by)

@@ -169,6 +169,8 @@ def test_json_of_every_command_is_json(hub, mendel, model):
     assert mendel("promote", third, "--json").json["generation"] == 5
     assert mendel("rollback", model, "--reason", "x", "--json").json["to_version"]["number"] == 2
     assert mendel("monitor", model, "--json").json["model"] == model
+    assert mendel("health", model, "--json").json["health_status"] in {"unknown", "critical"}
+    assert mendel("rollback-check", model, "--json").json["version"] == 2
     assert mendel("playbook", model, "notify", "--json").json["playbook"] == "notify"
     assert mendel("runs", "--model", model, "--json").json[0]["ref"]["model"] == model
     assert mendel("stats", model, "--json").json["model"] == model
@@ -215,6 +217,21 @@ def test_looking_says_what_it_found(hub, mendel, model):
     *_, decision, study = said.out.splitlines()
     assert decision == "Nothing to do."
     assert study.startswith("Next study of drift and quality: ")
+
+
+def test_what_other_systems_measured_is_judged_by_command(hub, mendel, model):
+    """A pushed snapshot is answered with the bounds; a share above 1 is a usage error; counters cannot be pretended."""
+    (ref,) = hub.promoted(model)
+    said = mendel("snapshot", ref, "--requests", "600", "--error-rate", "0.08", "--drift", "0.3")
+    assert said.code == 0, said.err
+    first, second, *readings = said.out.splitlines()
+    assert (first, second) == (f"{ref}: medium, beyond the bounds", "! High error rate: 8.00%")
+    assert "  drift          0.3 (bound 0.3)" in readings
+    assert mendel("rollback-check", model).out.splitlines()[0] == first
+    assert mendel("health", model).out.splitlines()[1] == "  High error rate: 8.00%"
+    assert mendel("snapshot", ref, "--requests", "600", "--ood-rate", "21.67").code == 2
+    refused = mendel("snapshot", ref, "--requests", "600", "--error-rate", "0", "--source", "counters")
+    assert (refused.code, "is reserved" in refused.err) == (1, True)
 
 
 def test_a_card_can_be_a_file(hub, mendel, model, tmp_path):

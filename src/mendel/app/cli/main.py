@@ -113,6 +113,9 @@ SECTIONS = (
         "Watch",
         (
             Verb("monitor", "watch:monitor"),
+            Verb("health", "performance:health"),
+            Verb("rollback-check", "performance:rollback_check"),
+            Verb("snapshot", "performance:snapshot"),
             Noun(
                 "incidents",
                 "List, show, explain, acknowledge and resolve incidents.",
