@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from mendel.healing.decision import Act, Decision, Observe, Propose, Rule, Wait
+from mendel.healing.decision_facts import Facts
 
 
 class Verdict(StrEnum):
@@ -24,6 +25,7 @@ class DecisionRecord:
     A stored decision with its incident and its evidence.
 
     Attributes:
+        playbook_hash: The hash of the playbook that was decided about, also where the decision starts none.
         run: Id of the run that the decision started (act) or proposed.
         evidence: Digests and readings that the decision cites.
     """
@@ -39,6 +41,7 @@ class DecisionRecord:
     until: datetime | None = None
     run: str | None = None
     evidence: tuple[str, ...] = ()
+    playbook_hash: str | None = None
 
     def same_as(self, other: DecisionRecord | None) -> bool:
         """Whether both records differ only in numbers within the reasons, so that this record need not be stored."""
@@ -50,9 +53,16 @@ def _gist(record: DecisionRecord) -> tuple[object, ...]:
 
 
 def recorded(
-    decision: Decision, *, record_id: str, incident: str, at: datetime, run: str | None, evidence: tuple[str, ...]
+    decision: Decision,
+    facts: Facts,
+    *,
+    record_id: str,
+    incident: str,
+    at: datetime,
+    run: str | None,
+    evidence: tuple[str, ...],
 ) -> DecisionRecord:
-    """Make the stored record of *decision*."""
+    """Make the stored record of *decision*, which was taken from *facts*."""
     verdicts = {Act: Verdict.ACT, Propose: Verdict.PROPOSE, Observe: Verdict.OBSERVE, Wait: Verdict.WAIT}
     return DecisionRecord(
         id=record_id,
@@ -66,4 +76,5 @@ def recorded(
         until=decision.until if isinstance(decision, Wait) else None,
         run=run,
         evidence=evidence,
+        playbook_hash=None if facts.playbook is None else facts.playbook.hash,
     )

@@ -85,7 +85,7 @@ def explain(decided: Look, checks: Sequence[Look], document: PolicyDocument) -> 
         reasons=record.reasons,
         policy_version=document.version if document.hash == record.policy_hash else None,
         policy_hash=record.policy_hash,
-        playbook_hash=inputs.playbook_hash,
+        playbook_hash=record.playbook_hash,
         readings=tuple(reading for check in checks for reading in _readings(check, inputs.incident.ref, document)),
         guards=tuple(_guards(inputs, HealingPolicy.of(document.body))),
     )

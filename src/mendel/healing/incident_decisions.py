@@ -214,6 +214,7 @@ class IncidentDecisions:
         decision = decide(incident, about.policy, facts, now)
         record = recorded(
             decision,
+            facts,
             record_id=self._journal.new_id(),
             incident=incident.id,
             at=now,

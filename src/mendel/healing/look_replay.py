@@ -37,6 +37,7 @@ def decide_again(decided: DecidedIncident, document: PolicyDocument) -> Decision
     was = decided.record
     return recorded(
         decide(decided.incident, HealingPolicy.of(document.body), decided.facts, was.at),
+        decided.facts,
         record_id=was.id,
         incident=was.incident,
         at=was.at,

@@ -74,7 +74,7 @@ class LookKind(StrEnum):
     @property
     def same_within(self) -> Tolerance:
         """How far measured numbers may differ between two looks that count as the same."""
-        return Tolerance(share=0.02, least=0.005) if self is LookKind.LOG else Tolerance(share=0.1, least=0.001)
+        return Tolerance(share=0.02, least=0.005) if self is LookKind.LOG else Tolerance(share=0.1, least=0.005)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +217,6 @@ class DecidedIncident:
     incident: Incident
     facts: Facts
     record: DecisionRecord
-    playbook_hash: str | None
 
     @classmethod
     def of(cls, incident: Incident, facts: Facts, record: DecisionRecord) -> DecidedIncident:
@@ -227,12 +226,7 @@ class DecidedIncident:
             runs=tuple(replace(run, steps=(), policy={}) for run in facts.runs),
             tried=tuple(replace(run, steps=(), policy={}) for run in facts.tried),
         )
-        return cls(
-            incident=replace(incident, timeline=(), description=""),
-            facts=kept,
-            record=record,
-            playbook_hash=None if facts.playbook is None else facts.playbook.hash,
-        )
+        return cls(incident=replace(incident, timeline=(), description=""), facts=kept, record=record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

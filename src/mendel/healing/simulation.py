@@ -133,6 +133,7 @@ class Simulation:
             decision = decide(one.incident, about.policy, facts, now)
             record = recorded(
                 decision,
+                facts,
                 record_id="",
                 incident=one.incident.id,
                 at=now,

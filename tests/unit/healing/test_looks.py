@@ -88,7 +88,7 @@ def test_a_look_is_written_with_the_decision(life):
     records = life.house.store(lambda store: store.decisions(incident.id))
     looks = list(life.house.healing.looks.since(EPOCH, incident=incident.id))
     assert [look.decided.record for look in looks][: len(records)] == list(records)
-    assert all(look.decided.playbook_hash == look.decided.facts.playbook.hash for look in looks)
+    assert all(look.decided.record.playbook_hash == look.decided.facts.playbook.hash for look in looks)
     assert all(look.decided.incident.timeline == () for look in looks)
 
 

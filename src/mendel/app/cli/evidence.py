@@ -89,9 +89,10 @@ def _explained(found: Explanation) -> Iterator[str]:
 
 
 def _compared(one: Comparison) -> str:
-    word = {True: "holds", False: "does not hold", None: "unknown"}[one.holds]
     rule = "" if one.rule is None else f" ({one.rule})"
-    return f"{one.name}{rule}: {one.value} {one.relation} {one.bound}: {word}"
+    if one.holds is None:
+        return f"{one.name}{rule}: {one.value}"
+    return f"{one.name}{rule}: {one.value} {one.relation} {one.bound}: {'holds' if one.holds else 'does not hold'}"
 
 
 def _backtest_lines(found: Backtest) -> Iterator[str]:
