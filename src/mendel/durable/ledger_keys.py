@@ -9,9 +9,8 @@ from mendel.durable.checkpoints import keys_by_id
 from mendel.durable.events import LedgerEntry
 from mendel.durable.signatures import key_id, pem_of, public_key_of, sign, signature_holds
 
-KEY_PINNED = "ledger.key_pinned"
-KEY_ROTATED = "ledger.key_rotated"
-KEY_EVENTS = (KEY_PINNED, KEY_ROTATED)
+_KEY_ROTATED = "ledger.key_rotated"
+KEY_EVENTS = ("ledger.key_pinned", _KEY_ROTATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,7 @@ def trusted_keys(origin: str, current: bytes | None, entries: Sequence[LedgerEnt
     trusted = set() if current is None else {current.hex()}
     for entry in reversed(entries):
         data = entry.event.data
-        if entry.event.type == KEY_ROTATED and data["public_key"] in trusted and _vouched(origin, data):
+        if entry.event.type == _KEY_ROTATED and data["public_key"] in trusted and _vouched(origin, data):
             trusted.add(data["former_public_key"])
     return keys_by_id(origin, tuple(bytes.fromhex(key) for key in trusted))
 

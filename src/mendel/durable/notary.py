@@ -13,8 +13,6 @@ from mendel.durable.clock import NewId
 from mendel.durable.events import Event, LedgerEntry, SealedEntry
 from mendel.durable.ledger_keys import (
     KEY_EVENTS,
-    KEY_PINNED,
-    KEY_ROTATED,
     LedgerKey,
     named_keys,
     pin_data,
@@ -69,6 +67,7 @@ class Notary:
         self._keys = keys
         self._new_id = new_id
         self._compared = False
+        self._seen = 0
 
     def checkpoint(self, now: datetime) -> Checkpoint | None:
         """
@@ -91,15 +90,19 @@ class Notary:
         Raises:
             StoreUnavailable, LedgerBroken: As in :meth:`checkpoint`.
         """
-
-        def uncovered(tx: Transaction) -> bool:
-            newest = tx.store(Checkpoints).newest()
-            after = 0 if newest is None else newest.checkpoint.size
-            return bool(tx.store(Ledger).entries(after=after, types=DECISIONS, limit=1))
-
-        if self._unit.read(uncovered):
+        if self._unit.read(self._has_decision):
             self.sign(now)
         self.store()
+
+    def _has_decision(self, tx: Transaction) -> bool:
+        """Whether a promotion or rollback follows the newest checkpoint; looks at each entry once."""
+        newest = tx.store(Checkpoints).newest()
+        self._seen = max(self._seen, 0 if newest is None else newest.checkpoint.size)
+        while entries := tx.store(Ledger).entries(after=self._seen):
+            if any(entry.event.type in DECISIONS for entry in entries):
+                return True
+            self._seen = entries[-1].sequence
+        return False
 
     def sign(self, now: datetime) -> Checkpoint | None:
         """
@@ -108,7 +111,7 @@ class Notary:
         Raises:
             LedgerBroken: An anchor or the signing key contradicts the ledger.
         """
-        head, newest = self._unit.read(lambda tx: (_head(tx), tx.store(Checkpoints).newest()))
+        head, newest, keys = self._unit.read(lambda tx: (_head(tx), tx.store(Checkpoints).newest(), _key_entries(tx)))
         if head.sequence == 0:
             return None
         if newest is not None and newest.checkpoint.size == head.sequence:
@@ -116,8 +119,9 @@ class Notary:
         if not self._compared:
             self.compare()
             self._compared = True
-        private_key = self._signing_key(now)
-        head = self._unit.read(_head)
+        private_key = self._signing_key(keys, now)
+        if not keys:
+            head = self._unit.read(_head)  # which now has the entry that names the key
         signed = sign_checkpoint(
             head.origin,
             head.sequence,
@@ -192,14 +196,14 @@ class Notary:
         Raises:
             LedgerBroken: The private key is not the one that the ledger names, and *lost* is False.
         """
-        former = None if lost else self._signing_key(now)
+        former = None if lost else self._signing_key(self._unit.read(_key_entries), now)
         new = self._keys.prepare_next()
 
         def rotate(tx: Transaction) -> None:
             named = _key_entries(tx)[-1].event.data["public_key"]
             if named != public_key_of(new).hex():
                 data = rotation_data(_head(tx).origin, former, new, bytes.fromhex(named))
-                tx.append(self._event(KEY_ROTATED, now, by, data))
+                tx.append(self._event("ledger.key_rotated", now, by, data))
 
         self._unit.write(rotate)
         self._keys.adopt_next()
@@ -258,9 +262,8 @@ class Notary:
         """Give the key that signed *checkpoint*, as the ledger names it."""
         return next((key.pem for key in self.named_keys() if key.id == checkpoint.key_id), "")
 
-    def _signing_key(self, now: datetime) -> bytes:
-        """Give the private key that the ledger names; the first call names it."""
-        entries = self._unit.read(_key_entries)
+    def _signing_key(self, entries: Sequence[LedgerEntry], now: datetime) -> bytes:
+        """Give the private key that the newest of *entries* names; without entries, name it in the ledger."""
         if not entries:
             private_key = self._keys.create()
             return self._unit.write(lambda tx: self._pinned(tx, private_key, now))
@@ -280,7 +283,7 @@ class Notary:
 
     def _pinned(self, tx: Transaction, private_key: bytes, now: datetime) -> bytes:
         if not _key_entries(tx):
-            tx.append(self._event(KEY_PINNED, now, ACTOR, pin_data(_head(tx).origin, private_key)))
+            tx.append(self._event("ledger.key_pinned", now, ACTOR, pin_data(_head(tx).origin, private_key)))
         return private_key
 
     def _event(self, kind: str, now: datetime, by: str, data: dict[str, Any]) -> Event:

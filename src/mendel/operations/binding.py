@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, get_origin
 from urllib.parse import quote
 
 from mendel.errors import InvalidValue
@@ -75,7 +75,7 @@ def read_request(operation: Operation[Q, Any], message: Message) -> Q:
 
 
 def _query(operation: Operation[Any, Any], message: Message) -> Mapping[str, Any]:
-    lists = {one.wire for one in operation.at(Place.QUERY) if one.kind == tuple[str, ...]}
+    lists = {one.wire for one in operation.at(Place.QUERY) if get_origin(one.kind) is tuple}
     if twice := next((name for name, values in message.query.items() if len(values) > 1 and name not in lists), None):
         raise InvalidValue(f"The query parameter {twice!r} is given {len(message.query[twice])} times; give it once.")
     return {name: values if name in lists else values[0] for name, values in message.query.items()}

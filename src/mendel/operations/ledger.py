@@ -76,7 +76,7 @@ class VerifyLedger:
 
     cursor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=PIECE)] = PIECE
-    sizes: Annotated[tuple[int, ...], msgspec.Meta(max_length=1000)] = ()
+    sizes: tuple[int, ...] = ()
     tables: bool = False
 
 

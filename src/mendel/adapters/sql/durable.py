@@ -19,10 +19,11 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    false,
     func,
     insert,
+    or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.sql import Select
@@ -159,7 +160,8 @@ class SqlLedger:
         return self._head(lock=False)
 
     def nodes(self, keys: Iterable[NodeKey]) -> Mapping[NodeKey, bytes]:
-        wanted = tuple_(ledger_tree.c.size, ledger_tree.c.level).in_(list(keys))
+        # SQLite scans the whole table for (size, level) IN (...), but looks up each alternative of an OR
+        wanted = or_(false(), *((ledger_tree.c.size == size) & (ledger_tree.c.level == level) for size, level in keys))
         rows = self._connection.execute(select(ledger_tree).where(wanted))
         return {(size, level): node for size, level, node in rows}
 

@@ -91,11 +91,15 @@ def show_receipt(
 
     Anyone can check the proof without Mendel, with openssl and sha256sum.
     """
+    from mendel.values.atomic_files import write_atomically  # noqa: PLC0415 - help must be quick
+
     with hub(directory) as client:
         receipt = client.receipt(entry)
     if output is None:
         return Result(receipt, [receipt.document.rstrip("\n")])
-    return Result(receipt, [f"{path}: {what}" for path, what in _write(receipt, output)])
+    for name, text, _ in receipt_files(receipt):
+        write_atomically(output / name, text.encode())
+    return Result(receipt, [f"{output / name}: {what}" for name, _, what in receipt_files(receipt)])
 
 
 def list_ledger_keys(*, directory: Directory = None) -> Result:
@@ -126,19 +130,15 @@ def _trusted(client: Client) -> dict[str, str]:
     return {key.id: key.pem for key in client.ledger_keys() if key.trusted}
 
 
-def _write(receipt: Receipt, directory: Path) -> Iterator[tuple[Path, str]]:
-    from mendel.values.atomic_files import write_atomically  # noqa: PLC0415 - help must be quick
-
-    files = (
+def receipt_files(receipt: Receipt) -> tuple[tuple[str, str, str], ...]:
+    """Give the files of *receipt*: the name, the text, and what the file is."""
+    return (
         ("receipt.tlog-proof", receipt.document, "entry, proof and checkpoint in one text"),
         ("entry", receipt.entry, "the entry"),
         ("proof", "".join(f"{one}\n" for one in receipt.proof), "the hashes from the entry to the root"),
         ("checkpoint", receipt.checkpoint, "the signed root"),
         ("key.pem", receipt.public_key, "the public key that signed it"),
     )
-    for name, text, what in files:
-        write_atomically(directory / name, text.encode())
-        yield directory / name, what
 
 
 def _key_lines(keys: Iterable[LedgerKey]) -> Iterator[str]:
