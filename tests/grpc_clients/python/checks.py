@@ -54,10 +54,11 @@ def refused(code, text, ask):
     assert (error.status(), text in error.message()) == (code, True), error
 
 
-def reload(client):
-    """Unload the model "sum", and load it again."""
+def reload(client, code):
+    """Unload the model "sum", and load it again; a configuration with the load is refused with *code*."""
     client.unload_model("sum", headers=headers())
     assert not client.is_model_ready("sum")
+    refused(code, "'config'", lambda: client.load_model("sum", config="{}", headers=headers()))
     client.load_model("sum", headers=headers())
     assert client.is_model_ready("sum")
 
@@ -124,7 +125,7 @@ def grpc_extension_checks(client):
         assert {one.name for one in client.get_inference_statistics(headers=headers()).model_stats} == {"held", "sum"}
 
     def reloaded():
-        reload(client)
+        reload(client, "StatusCode.INVALID_ARGUMENT")
         index = client.get_model_repository_index(headers=headers(), as_json=True)["models"]
         assert [(model["name"], model["state"]) for model in index] == [("held", "READY"), ("sum", "READY")], index
 
@@ -173,7 +174,7 @@ def http_checks(client):
         "HTTP: ready": ready,
         "HTTP: mistakes": mistakes,
         "HTTP: statistics": counted,
-        "HTTP: repository": partial(reload, client),
+        "HTTP: repository": partial(reload, client, "400"),
         "HTTP: many at once": at_once,
     }
 

@@ -340,6 +340,9 @@ async def test_unloading_frees_and_loading_brings_back(open_world, shelf, at, co
     assert (await client.http.post("/v2/repository/models/sum/load")).status_code == 200
     assert (await client.predict("sum", RECORDS)).error is None
     assert (await client.http.post("/v2/repository/models/nobody/load")).status_code == 404
+    for given in ({"config": "{}"}, {"file:1/model.onnx": "x"}, {"model_path": 1}):
+        answer = await client.http.post("/v2/repository/models/sum/load", json={"parameters": given})
+        assert (answer.status_code, next(iter(given)) in answer.json()["error"]) == (400, True)
     with pytest.raises(ModelNotFound):
         await world.kernel.unload("nobody")
 

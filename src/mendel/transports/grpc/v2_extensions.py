@@ -7,12 +7,12 @@ from typing import Final
 from mendel.protos import open_inference_pb2 as pb
 from mendel.serving import Kernel, ModelStatistics, version_number
 from mendel.transports.grpc.methods import Call, Method, UnaryMethod
-from mendel.transports.protocol_extensions import repository_entries
+from mendel.transports.protocol_extensions import path_to_load, repository_entries
 from mendel.values import ModelName, Scope
 
 _SERVICE: Final = "/inference.GRPCInferenceService"
 _READY: Final = "READY"
-_PATH: Final = "model_path"
+_CHOICE: Final = "parameter_choice"
 _TIMES: Final = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 
 
@@ -47,8 +47,8 @@ async def _load(kernel: Kernel, request: pb.RepositoryModelLoadRequest, call: Ca
     """Load a model's deployed versions, or the model at the parameter ``model_path``, in every process."""
     control = kernel.repository_control()
     call.model = request.model_name
-    path = request.parameters[_PATH].string_param if _PATH in request.parameters else None
-    await control.load(ModelName(request.model_name), path=path or None)
+    parameters = {name: getattr(one, one.WhichOneof(_CHOICE) or "", None) for name, one in request.parameters.items()}
+    await control.load(ModelName(request.model_name), path=path_to_load(parameters))
     return pb.RepositoryModelLoadResponse()
 
 

@@ -16,7 +16,7 @@ from mendel.serving import (
     read_json,
     version_number,
 )
-from mendel.transports.protocol_extensions import protocol_extensions, repository_entries
+from mendel.transports.protocol_extensions import path_to_load, protocol_extensions, repository_entries
 from mendel.transports.rest.errors import retry_after
 from mendel.transports.rest.http_messages import Request, Response, json_response
 from mendel.transports.rest.prediction_endpoint import Asked, PredictionEndpoint
@@ -129,13 +129,12 @@ async def _model_path(context: RestContext, request: Request) -> str | None:
         return None
     document = read_json(body)
     parameters = document.get("parameters", {}) if isinstance(document, dict) else None
-    path = parameters.get("model_path") if isinstance(parameters, dict) else None
-    if not isinstance(parameters, dict) or not isinstance(path, str | None):
+    if not isinstance(parameters, dict):
         raise InvalidRequest(
             "The body of the load request is invalid.",
             remedy='Send an empty body, or {"parameters": {"model_path": "..."}}.',
         )
-    return path
+    return path_to_load(parameters)
 
 
 V2_ROUTES = (
