@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -113,19 +113,44 @@ def state_of(store: RegistryStore, model: ModelName, *more: VersionRecord) -> Mo
     """
     Read the facts for a plan: deployment, production periods, policy, and all deployed or formerly deployed versions.
 
-    The versions *more* are added together with their parents.
+    The versions *more* are added together with their parents. Versions are read when a plan asks for them, so that a
+    promotion does not become slower with the length of the history.
     """
     deployment = deployment_of(store, model)
     tenures = store.tenures(model)
     numbers = {*deployment.versions, *(tenure.version for tenure in tenures)}
     numbers |= {record.parent.number for record in more if record.parent is not None and record.parent.model == model}
-    records = {number: require_version(store, VersionRef(model, number)) for number in sorted(numbers)}
     return ModelState(
         deployment=deployment,
-        versions={**records, **{record.number: record for record in more}},
+        versions=_Versions(store, model, numbers, more),
         tenures=tenures,
         policy=current_policy(store, model),
     )
+
+
+class _Versions(Mapping[int, VersionRecord]):
+    """The versions *numbers* of *model*, each read at its first use, within the transaction of *store*."""
+
+    def __init__(
+        self, store: RegistryStore, model: ModelName, numbers: set[int], read: Iterable[VersionRecord]
+    ) -> None:
+        self._store = store
+        self._model = model
+        self._read = {record.number: record for record in read}
+        self._numbers = numbers | self._read.keys()
+
+    def __getitem__(self, number: int) -> VersionRecord:
+        if number not in self._numbers:
+            raise KeyError(number)
+        if number not in self._read:
+            self._read[number] = require_version(self._store, VersionRef(self._model, number))
+        return self._read[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 def deployment_of(store: RegistryStore, model: ModelName) -> Deployment:

@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -20,7 +21,7 @@ from mendel.adapters.sql import SqlUnitOfWork
 from mendel.adapters.sql.registry import STORES as SQL_STORES
 from mendel.durable import Ledger
 from mendel.errors import Conflict, GenerationConflict
-from mendel.registry import TRANSITIONS, Registration, Registry, in_production_at, state_faults
+from mendel.registry import TRANSITIONS, Registration, Registry, SideRole, in_production_at, state_faults
 from mendel.values import EPOCH, ModelName, Stage, VersionRef
 from support.databases import new_sqlite
 
@@ -147,6 +148,20 @@ class RegistryMachine(RuleBasedStateMachine):
     def canary(self, number, share):
         self.attempt(lambda: self.registry.side_routes.canary(CREDIT, self.ref(number).number, share, by="ann"))
 
+    @rule(seconds=st.integers(1, 90_000))
+    def set_the_clock_back(self, seconds):
+        self.now -= timedelta(seconds=seconds)
+
+    @rule(role=st.sampled_from(SideRole), number=st.none() | numbers)
+    def set_side_version(self, role, number):
+        number = None if number is None else self.ref(number).number
+        stages = self.stages()
+        deployment = self.attempt(lambda: self.registry.side_routes.set_side_version(CREDIT, role, number, by="ann"))
+        if deployment is not None:
+            assert getattr(deployment, role) == number
+            assert number is None or stages[number] in {Stage.SANDBOX, Stage.ROLLBACK}
+        assert self.stages() == stages
+
     @rule(number=st.none() | numbers)
     def roll_back(self, number):
         stages, deployment, tenures, _ = self.state()
@@ -184,7 +199,8 @@ class RegistryMachine(RuleBasedStateMachine):
         assert [n for n, s in stages.items() if s is Stage.CANARY] == [r.version for r in deployment.routes[1:]]
         assert [t.version for t in tenures if t.end is None] == [n for n in (deployment.production,) if n is not None]
         if deployment.production is not None:
-            assert in_production_at(tenures, self.now) == deployment.production
+            assert in_production_at(tenures, max(self.now, tenures[-1].start)) == deployment.production
+        assert all(before.end <= after.start for before, after in pairwise(tenures))
         assert not {stages[n] for n in deployment.versions} & {Stage.DEPRECATED}
 
     @invariant()
