@@ -37,7 +37,10 @@ class Toy:
         self.bound = joblib.load(Path(model_dir) / "model.joblib")
 
     def predict(self, rows):
-        return (np.asarray(rows, dtype=float)[:, 0] > self.bound).astype(int)
+        values = np.asarray(rows, dtype=float)[:, 0]
+        if np.isinf(values).any():
+            raise ValueError("an infinite number")
+        return (values > self.bound).astype(int)
 """
 TRAINING = """
 import time
@@ -189,6 +192,18 @@ def test_versions_answer_in_the_order_of_the_job(trained):
     assert len(one.latencies_ms) == len(other.latencies_ms) > 1
     assert done.rows == 40
     assert trained.runner.replay(trained.replay(artifact, artifact)) == done
+
+
+def test_a_replay_can_count_the_rows_that_fail(trained, tmp_path):
+    """Asked row by row, a version that fails on some rows answers the others; the count is per version."""
+    artifact = trained.runner.train(trained.train()).artifact
+    mixed = tmp_path / "mixed.parquet"
+    write_table(Table({"x": np.array([0.1, np.inf, 0.9, np.inf, np.inf])}), mixed)
+    job = replace(trained.replay(artifact, artifact, output="failures"), rows=mixed, failures=True)
+    done = trained.runner.replay(job)
+    assert [version.failed_rows for version in done.versions] == [3, 3]
+    assert [version.latencies_ms for version in done.versions] == [(), ()]
+    assert done.rows == 5
 
 
 def parity_job(lab: Lab, artifact: Path, output: str, **how: Any) -> ParityJob:

@@ -63,7 +63,17 @@ from mendel.registry import (
     VersionImage,
     VersionRecord,
 )
-from mendel.values import Deployment, Digest, ModelName, Stage, VersionRef, VersionUuid, from_json, to_json
+from mendel.values import (
+    Deployment,
+    Digest,
+    ModelName,
+    Stage,
+    VersionRef,
+    VersionUuid,
+    from_json,
+    render_duration,
+    to_json,
+)
 from mendel.values.atomic_files import translated_disk_errors
 from mendel.values.directory_trees import pack_tree, unpack_tree
 from mendel.views import FleetView, IncidentView, ModelView
@@ -383,9 +393,16 @@ class Client(ModelRegistering, DeploymentChanges):
 
     # -- watching and healing --
 
-    def check_rollback_triggers(self, model: str) -> RollbackCheck:
-        """Check whether the production version's performance violates the rollback policy; change nothing."""
-        return self._call(performance.check_rollback_triggers, _model(model))
+    def check_rollback_triggers(self, model: str, *, window: str | timedelta | None = None) -> RollbackCheck:
+        """
+        Check whether the production version's performance violates the rollback policy; change nothing.
+
+        Args:
+            window: The length of the window, such as ``10m``; None takes the policy's (``rollback.window``).
+        """
+        length = render_duration(window) if isinstance(window, timedelta) else window
+        request = performance.CheckTriggers(model=ModelName(model), window=length)
+        return self._call(performance.check_rollback_triggers, request)
 
     def health(self, model: str) -> HealthReport:
         """Get the health of the production version of *model*."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
 from mendel.errors import InvalidValue, ModelNotFound, VersionNotFound
 from mendel.operations.hub_parts import Call
 from mendel.operations.operation import operation
 from mendel.operations.requests import Nothing, OneModel
 from mendel.registry import FROM_COUNTERS, HealthReport, RollbackCheck, Snapshot
-from mendel.values import Scope
+from mendel.values import Scope, parse_duration, render_duration
 from mendel.views import FleetView
+
+_LONGEST: Final = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +24,20 @@ class RecordSnapshot(OneModel):
     body: Snapshot
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckTriggers(OneModel):
+    """The request to check the rollback policy; ``window`` is a duration, such as ``10m``, or None for the policy's."""
+
+    window: str | None = None
+
+
 @operation("GET", "/models/{model}/rollback-check", scope=Scope.READ, errors=(ModelNotFound,))
-def check_rollback_triggers(call: Call, request: OneModel) -> RollbackCheck:
+def check_rollback_triggers(call: Call, request: CheckTriggers) -> RollbackCheck:
     """Check whether the production version's performance violates the rollback policy; change nothing."""
-    return call.hub.registry.performance.check_rollback_triggers(request.model)
+    window = None if request.window is None else parse_duration(request.window)
+    if window is not None and not timedelta(0) < window <= _LONGEST:
+        raise InvalidValue(f"The window must be longer than 0 and at most {render_duration(_LONGEST)}.")
+    return call.hub.registry.performance.check_rollback_triggers(request.model, window=window)
 
 
 @operation("GET", "/models/{model}/health", scope=Scope.READ, errors=(ModelNotFound,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -55,7 +55,10 @@ class TestPerformance:
         readings = {one.criterion: one.measurement for one in check.evidence}
         assert readings[Criterion.ERROR_RATE] == Measured(value=0.25, samples=400)
         assert isinstance(readings[Criterion.DRIFT], NotMeasured)
-        again = client.check_rollback_triggers(model)
+        again = client.check_rollback_triggers(model, window="10m")
+        assert not client.check_rollback_triggers(model, window=timedelta(milliseconds=1)).should_roll_back
+        with pytest.raises(InvalidValue, match="at most 90d"):
+            client.check_rollback_triggers(model, window="9999d")
         assert (again.reasons, again.evidence) == (check.reasons, check.evidence)
 
     def test_checking_changes_nothing(self, hub, client, model):

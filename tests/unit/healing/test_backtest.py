@@ -93,6 +93,14 @@ def test_the_same_policy_would_have_done_the_same(recording):
     assert was.otherwise.startswith("act model_rollback")
 
 
+def test_a_replay_that_was_not_recorded_is_unknown(recording):
+    """Where the other policy asks the former version and the recording did not, a notification is what follows."""
+    asked, told = recording.backtest(policy={"healing": {"bake": "1m", "replay_within": "4s"}}).simulated
+    assert (asked.playbook, told.playbook) == ("replay_former", "notify")
+    assert timedelta(seconds=4) <= told.at - asked.at < MINUTE
+    assert "no replay of the former version was recorded" in told.reasons[0]
+
+
 def test_wider_bounds_would_have_done_nothing(recording):
     """Under a policy that tolerates the errors, no incident opens, and the recorded rollback says so."""
     found = recording.backtest(policy={"rollback": {"error_rate": 0.5}})

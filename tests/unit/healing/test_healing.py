@@ -16,6 +16,8 @@ from mendel.healing import (
     EffectState,
     Finding,
     Former,
+    HealingStore,
+    Incident,
     IncidentStatus,
     LookResult,
     Rule,
@@ -23,7 +25,7 @@ from mendel.healing import (
     SignalKind,
     Verdict,
 )
-from mendel.values import ModelName, Severity, Stage, VersionRef, to_micros
+from mendel.values import ModelName, Severity, Stage, VersionRef, from_builtins, to_builtins, to_micros
 
 MODEL = ModelName("credit")
 SECOND = timedelta(seconds=1)
@@ -470,6 +472,23 @@ class TestReopening:
         notice(house, "faults")
         assert incidents(house)[0].cause is Cause.FAULTS
         assert decisions(house)[-1].playbook == "model_rollback"
+
+
+def test_an_incident_of_an_older_mendel_goes_on(house):
+    """An open incident without the states of its signals keeps its question, joins signals, and resolves."""
+    house.ground.have = 0
+    notice(house, "drift", "ood")
+    old = to_builtins(incidents(house)[0])
+    for name in ("states", "reopened_at", "unmeasured_since", "resource_id"):
+        del old[name]
+    house.unit.write(lambda tx: tx.store(HealingStore).put_incident(from_builtins(old, Incident)))
+    house.clock.advance(SECOND)
+    notice(house, "drift")
+    assert len(incidents(house)) == 1
+    house.healing.clear(outlook(house, clear=["ood"]), house.clock.advance(SECOND))
+    house.healing.clear(outlook(house, clear=["drift"]), house.clock.advance(SECOND))
+    (incident,) = incidents(house)
+    assert (incident.status, incident.resource_id) == (IncidentStatus.RESOLVED, "credit/2")
 
 
 class TestClearing:

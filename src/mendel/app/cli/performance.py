@@ -26,14 +26,22 @@ def health(model: Model, *, directory: Directory = None) -> Result:
     return Result(found, _health_lines(found))
 
 
-def rollback_check(model: Model, *, directory: Directory = None) -> Result:
+def rollback_check(
+    model: Model,
+    *,
+    window: Annotated[
+        str | None,
+        option("--window", metavar="DURATION", help="The length of the window.", show_default="the policy's"),
+    ] = None,
+    directory: Directory = None,
+) -> Result:
     """
     Compare a model with its rollback policy; change nothing.
 
     Prints each measured value of the production version with its bound.
     """
     with hub(directory) as client:
-        found = client.check_rollback_triggers(model)
+        found = client.check_rollback_triggers(model, window=window)
     return Result(found, _check_lines(found))
 
 
