@@ -74,7 +74,8 @@ MEANINGS = {
         "calls end with an error."
     ),
     "hub.anchor_copies": (
-        "The directories that get a copy of each checkpoint of the ledger, for example on the disk of another machine."
+        "The places that get a copy of each checkpoint of the ledger: directories, for example on the disk of another "
+        "machine, and git repositories, as `git:/srv/audit`, which get tags `mendel-ledger/*`."
     ),
     "hub.project_roots": (
         "The directories and URLs below which a registration with an API key may name a project's repository, for "

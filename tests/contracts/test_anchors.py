@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 
 import pytest
 
 from mendel.adapters.files import FileAnchors, FileSigningKeys
+from mendel.adapters.git import GitAnchors
 from mendel.adapters.memory.anchors import MemoryAnchors, MemorySigningKeys
 from mendel.durable import StoredAnchor
 from mendel.errors import Conflict, StoreUnavailable
 
-FIRST = StoredAnchor(name="000000000007.checkpoint", content=b"seven")
-FORMER = StoredAnchor(name="000000000003.json", content=b"three")
+FIRST = StoredAnchor(name="000000000007.checkpoint", content="name\n7\nroot\n\n\u2014 name signature\n".encode())
+FORMER = StoredAnchor(name="000000000003.json", content=b'{"sequence":3}')
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture
+def repository(tmp_path):
+    """A git repository with one commit."""
+    commit = ("-c", "user.name=ann", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first")
+    for arguments in (("init", "-q"), commit):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, timeout=60)
+    return tmp_path
+
+
+@pytest.fixture(params=["memory", "files", "git"])
 def anchors(request, tmp_path):
+    if request.param == "git":
+        return GitAnchors(request.getfixturevalue("repository"))
     return MemoryAnchors() if request.param == "memory" else FileAnchors(tmp_path / "anchors")
 
 
@@ -67,6 +80,13 @@ def test_keys_are_for_their_owner_only(tmp_path):
     keys.prepare_next()
     found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert found == {"ledger.key": 0o600, "ledger.key.next": 0o600}
+
+
+def test_a_directory_without_git_is_unavailable(tmp_path):
+    """A place that is no git repository says so for reading and writing."""
+    for act in (lambda anchors: anchors.all(), lambda anchors: anchors.put(FIRST)):
+        with pytest.raises(StoreUnavailable, match="not a git repository"):
+            act(GitAnchors(tmp_path))
 
 
 def test_a_directory_that_cannot_be_written_is_unavailable(tmp_path):

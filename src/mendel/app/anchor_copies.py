@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mendel.adapters.files import FileAnchors
-from mendel.durable import Anchor, Checkpoint, Finding, FindingKind, LedgerState, keys_by_id, read_anchor
+from mendel.adapters.git import GitAnchors
+from mendel.durable import Anchor, Anchors, Checkpoint, Finding, FindingKind, LedgerState, keys_by_id, read_anchor
 from mendel.durable.signatures import from_pem
 from mendel.errors import Corrupt, InvalidInput, NotFound
 from mendel.operations.ledger import LedgerProof
 from mendel.values.atomic_files import translated_disk_errors
+
+_GIT = "git:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +32,26 @@ class AnchorCopy:
         return 0 if self.anchor is None else self.anchor.size
 
 
-def read_copies(directory: Path) -> tuple[AnchorCopy, ...]:
+def anchor_store(place: str) -> Anchors:
+    """Give the store of anchors at *place*: a directory, or ``git:`` and the path of a git repository."""
+    if place.startswith(_GIT):
+        return GitAnchors(Path(place.removeprefix(_GIT)).expanduser())
+    return FileAnchors(Path(place).expanduser())
+
+
+def read_copies(place: str) -> tuple[AnchorCopy, ...]:
     """
-    Read every anchor in *directory*.
+    Read every anchor at *place*, as :func:`anchor_store` names it.
 
     Raises:
-        NotFound: The directory has no anchor.
+        NotFound: There is no anchor.
+        StoreUnavailable: The anchors cannot be read.
     """
-    copies = tuple(_copy(stored.name, stored.content) for stored in FileAnchors(directory).all())
+    copies = tuple(_copy(stored.name, stored.content) for stored in anchor_store(place).all())
     if not copies:
         raise NotFound(
-            f"The directory {directory} contains no checkpoint.", remedy="Name a directory with files *.checkpoint."
+            f"{place} contains no checkpoint.",
+            remedy="Name a directory with files *.checkpoint, or a repository with tags mendel-ledger/* as git:PATH.",
         )
     return copies
 
@@ -65,13 +77,14 @@ def read_keys(files: Iterable[Path]) -> dict[str, str]:
 
 
 def check_copies(
-    copies: Sequence[AnchorCopy], proof: LedgerProof, keys: Mapping[str, str], *, where: Path
+    copies: Sequence[AnchorCopy], proof: LedgerProof, keys: Mapping[str, str], *, where: str
 ) -> Iterator[Finding]:
     """
     Compare *copies* with the states of the ledger in *proof*.
 
     Args:
         keys: The trusted public keys in PEM format.
+        where: The place of the copies, for people.
     """
     publics = tuple(key for key in map(from_pem, keys.values()) if key is not None)
     states = {state.size: state for state in proof.states}
@@ -80,8 +93,8 @@ def check_copies(
             kind, why = told
             yield Finding(
                 kind=kind,
-                place=f"anchor {where / copy.name}",
-                message=f"The copied anchor {where / copy.name} {why}.",
+                place=f"anchor {where}/{copy.name}",
+                message=f"The copied anchor {where}/{copy.name} {why}.",
                 sequence=copy.size or None,
             )
 

@@ -47,7 +47,7 @@ class HubSettings:
         look_every: The interval between checks of the servers' counters.
         ship_every: The interval between writes of received segments to the lake.
         anchor_every: The interval between checkpoints of the ledger, besides those after promotions and rollbacks.
-        anchor_copies: The directories that get a copy of each checkpoint, for example on a disk of another machine.
+        anchor_copies: The directories, and git repositories as ``git:PATH``, that get a copy of each checkpoint.
         keep_reports: The time for which reports of servers are kept.
         keep_looks: The time for which looks (evaluations of models with their inputs) are kept.
         project_roots: The directories and URLs below which a registration with an API key may name a repository.

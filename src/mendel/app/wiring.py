@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mendel.adapters.arrow import read_table, write_table
-from mendel.adapters.files import FileAnchors
+from mendel.app.anchor_copies import anchor_store
 from mendel.app.clock import steady_time, utc_now
 from mendel.app.directory import DataDirectory
 from mendel.app.hub.background_jobs import BackgroundJobs
@@ -279,8 +279,8 @@ def _rooms(data: DataDirectory, stores: Stores, unit: UnitOfWork, settings: Sett
 
 
 def _anchor_stores(stores: Stores, settings: Settings) -> tuple[Anchors, ...]:
-    """Give the installation's own store of anchors, and the directories elsewhere that get copies."""
-    return (stores.anchors, *(FileAnchors(Path(each).expanduser()) for each in settings.hub.anchor_copies))
+    """Give the installation's own store of anchors, and the places elsewhere that get copies."""
+    return (stores.anchors, *map(anchor_store, settings.hub.anchor_copies))
 
 
 def _ensure_key(data: DataDirectory, registry: Registry) -> None:

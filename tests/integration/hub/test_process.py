@@ -120,6 +120,7 @@ def test_a_hub_that_was_killed_leaves_nothing_in_the_way(run_hub, tmp_path):
     """
     A hub anchors the ledger by itself at the pace it is told. After SIGKILL its address counts for nothing; the
     directory opens, what it anchored is vouched for, and the next hub takes over what waited.
+    When that hub stops, it signs all entries.
     """
     directory = tmp_path / ".mendel"
     with run_hub(directory, MENDEL_HUB__ANCHOR_EVERY="100ms") as first:
@@ -141,6 +142,9 @@ def test_a_hub_that_was_killed_leaves_nothing_in_the_way(run_hub, tmp_path):
             assert client.policy("credit").version == 1
             assert client.verify_ledger().last >= 2
         require_end(second, directory, signal.SIGTERM)
+    with connect(directory=str(directory)) as client:
+        proof = client.verify_ledger()
+    assert (proof.findings, proof.anchored) == ((), proof.last)
 
 
 def test_a_hub_ends_when_told(run_hub, tmp_path):

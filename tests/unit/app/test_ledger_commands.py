@@ -69,7 +69,7 @@ def test_altered_copies_are_named(mendel, house):
         ("anchor changed", f"anchor copies/{second.name}"),
     ]
     assert said.code == 1
-    assert mendel("ledger", "verify", "--anchors", "nowhere").err.startswith("error: The directory nowhere contains no")
+    assert mendel("ledger", "verify", "--anchors", "nowhere").err.startswith("error: nowhere contains no checkpoint")
 
 
 def test_a_receipt_is_written_as_files(mendel, house):

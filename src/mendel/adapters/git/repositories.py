@@ -48,12 +48,12 @@ class GitPrograms(Git):
 
     def work_tree(self, path: Path) -> WorkTree | None:
         """Runs four git commands: repository root, state of the files, history depth, and remote URL."""
-        place = self._run(path, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix", check=False)
+        place = self.run(path, "rev-parse", "--show-toplevel", "--is-shallow-repository", "--show-prefix", check=False)
         if place.returncode:
             _raise_if_refused(path, place)
             return None
         top, shallow, prefix = place.stdout.decode().split("\n")[:3]
-        status = self._run(Path(top), "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no").stdout
+        status = self.run(Path(top), "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no").stdout
         lines = [line.decode("utf-8", "surrogateescape") for line in status.split(b"\0") if line]
         headers = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
         head, branch = headers.get("branch.oid", "(initial)"), headers.get("branch.head", "(detached)")
@@ -69,7 +69,7 @@ class GitPrograms(Git):
 
     def head_of(self, file: Path) -> HeadOfFile | None:
         asked = f"HEAD\nHEAD:./{file.name}\n".encode()
-        told = self._run(file.parent, "cat-file", "--batch-check=%(objectname)", check=False, given=asked)
+        told = self.run(file.parent, "cat-file", "--batch-check=%(objectname)", check=False, given=asked)
         if told.returncode:
             _raise_if_refused(file, told)
             return None
@@ -79,18 +79,18 @@ class GitPrograms(Git):
         return HeadOfFile(commit=commit, origin=self._origin(file.parent))
 
     def _origin(self, directory: Path) -> str | None:
-        url = self._run(directory, "config", "--get", "remote.origin.url", check=False).stdout.decode().strip()
+        url = self.run(directory, "config", "--get", "remote.origin.url", check=False).stdout.decode().strip()
         return without_credentials(url) if url else None
 
     def tag_names(self, top: Path) -> tuple[str, ...]:
-        listed = self._run(top, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").stdout
+        listed = self.run(top, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").stdout
         return tuple(os.fsdecode(name) for name in listed.split(b"\n") if name)
 
     def tags(self, top: Path, names: Iterable[str]) -> tuple[GitTag, ...]:
         """Runs ``git cat-file``, which reads only the named tags and their commits."""
         wanted = list(names)
         asked = "".join(f"refs/tags/{name}\nrefs/tags/{name}^{{commit}}\n" for name in wanted)
-        told = self._run(top, "cat-file", "--batch", given=os.fsencode(asked)).stdout
+        told = self.run(top, "cat-file", "--batch", given=os.fsencode(asked)).stdout
         objects = _objects(told)
         pairs = zip(wanted, objects, objects, strict=True)
         return tuple(_git_tag(name, own, commit) for name, own, commit in pairs if own and commit)
@@ -110,7 +110,7 @@ class GitPrograms(Git):
         )
 
     def _message(self, top: Path, name: str) -> str:
-        listed = self._run(top, "for-each-ref", f"--format={_MESSAGE_FORMAT}", f"refs/tags/{name}").stdout
+        listed = self.run(top, "for-each-ref", f"--format={_MESSAGE_FORMAT}", f"refs/tags/{name}").stdout
         fields = iter(listed.decode("utf-8", "surrogateescape").split("\0")[:-1])
         records = zip(fields, fields, fields, strict=True)  # the pattern also finds tags below refs/tags/NAME/
         return next(text.removesuffix(signed) for found, signed, text in records if found.lstrip("\n") == name)
@@ -118,20 +118,20 @@ class GitPrograms(Git):
     def commit_time(self, top: Path, commit: str) -> datetime:
         """Runs ``git rev-list``, because user configuration cannot change its output format."""
         arguments = ("rev-list", "--max-count=1", "--timestamp", "--end-of-options", f"{commit}^{{commit}}", "--")
-        told = self._run(top, *arguments, check=False)
+        told = self.run(top, *arguments, check=False)
         if told.returncode:
             self.resolve(top, commit)
             raise _refused(top, told)
         return datetime.fromtimestamp(int(told.stdout.split()[0]), UTC)
 
     def ancestry(self, top: Path) -> tuple[Commit, ...]:
-        listed = self._run(top, "rev-list", "--topo-order", "--parents", "HEAD", "--", check=False)
+        listed = self.run(top, "rev-list", "--topo-order", "--parents", "HEAD", "--", check=False)
         commits = (line.split() for line in listed.stdout.decode().splitlines())
         return tuple(Commit(id=own, parents=tuple(parents)) for own, *parents in commits)
 
     def touched(self, top: Path, commits: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         options = ("--stdin", "--root", "-r", "-c", "-z", "--no-renames", "--name-only")
-        told = self._run(top, "diff-tree", *options, given="".join(f"{one}\n" for one in commits).encode()).stdout
+        told = self.run(top, "diff-tree", *options, given="".join(f"{one}\n" for one in commits).encode()).stdout
         found: dict[str, list[str]] = {commit: [] for commit in commits}
         current: list[str] = []
         for name in map(os.fsdecode, told.split(b"\0")):
@@ -142,7 +142,7 @@ class GitPrograms(Git):
         return {commit: tuple(sorted(paths)) for commit, paths in found.items()}
 
     def tracked(self, directory: Path) -> tuple[str, ...]:
-        listed = self._run(directory, "ls-files", "-z", check=False)
+        listed = self.run(directory, "ls-files", "-z", check=False)
         if listed.returncode:
             _raise_if_refused(directory, listed)
         names = (os.fsdecode(name) for name in listed.stdout.split(b"\0") if name)
@@ -150,14 +150,14 @@ class GitPrograms(Git):
 
     def unwatched(self, directory: Path) -> tuple[str, ...]:
         """Runs ``git ls-files -v``, which marks ordinary files with ``H``."""
-        listed = self._run(directory, "ls-files", "-v", "-z").stdout
+        listed = self.run(directory, "ls-files", "-v", "-z").stdout
         marked = (os.fsdecode(line).split(" ", 1) for line in listed.split(b"\0") if line)
         ignored = {name for mark, name in marked if mark == "S" or mark.islower()}
         return tuple(sorted(name for name in ignored if os.path.lexists(directory / name)))
 
     def create_tag(self, top: Path, name: str, *, commit: str, message: str) -> None:
         arguments = ("tag", "--annotate", "--cleanup=verbatim", "--file=-", name, commit)
-        made = self._run(top, *arguments, check=False, given=message.encode())
+        made = self.run(top, *arguments, check=False, given=message.encode())
         if made.returncode and b"already exists" in made.stderr:
             raise AlreadyExists(f"The git tag {name} already exists.", remedy="Run mendel tag to see the newest tag.")
         if made.returncode:
@@ -170,14 +170,12 @@ class GitPrograms(Git):
         if found.annotated:
             raise AlreadyExists(f"The git tag {name} is annotated already.")
         arguments = ("tag", "--annotate", "--force", "--cleanup=verbatim", "--file=-", name, found.commit)
-        self._run(top, *arguments, given=message.encode())
+        self.run(top, *arguments, given=message.encode())
 
     def resolve(self, repository: Path, revision: str) -> str:
         """If a tag and a branch have the same name, the tag is used."""
         for candidate in (f"refs/tags/{revision}^{{commit}}", f"{revision}^{{commit}}"):
-            found = self._run(
-                repository, "rev-parse", "--verify", "--quiet", "--end-of-options", candidate, check=False
-            )
+            found = self.run(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", candidate, check=False)
             if not found.returncode:
                 return found.stdout.decode().strip()
         if found.stderr:
@@ -194,14 +192,14 @@ class GitPrograms(Git):
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="mendel-export-") as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
-            read = self._run(repository, "read-tree", "--no-sparse-checkout", commit, check=False, environment=index)
+            read = self.run(repository, "read-tree", "--no-sparse-checkout", commit, check=False, environment=index)
             if read.returncode:
                 self.resolve(repository, commit)
                 raise _refused(repository, read)
             elsewhere = {**index, "GIT_WORK_TREE": str(into.absolute())}
-            self._run(repository, "checkout-index", "--all", "--force", environment=elsewhere)
+            self.run(repository, "checkout-index", "--all", "--force", environment=elsewhere)
 
-    def _run(
+    def run(
         self,
         directory: Path,
         *arguments: str,
@@ -209,6 +207,16 @@ class GitPrograms(Git):
         given: bytes = b"",
         environment: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
+        """
+        Run git in *directory*.
+
+        Args:
+            check: Whether an exit code other than 0 raises InvalidProject.
+            given: The bytes for standard input.
+
+        Raises:
+            Unsupported: git is not installed.
+        """
         command = [self._program, "-C", str(directory), *arguments]
         variables = {**_clean_environment(), **(environment or {})}
         try:

@@ -37,11 +37,12 @@ def show_ledger(
 def verify_ledger(
     *,
     anchors: Annotated[
-        Path | None, option("--anchors", metavar="DIR", help="Also check against the copied checkpoints in DIR.")
+        str | None,
+        option("--anchors", metavar="PLACE", help="Also check copied checkpoints in a directory or in git:REPOSITORY."),
     ] = None,
     key: Annotated[
         list[Path] | None,
-        option("--key", metavar="FILE", help="Trust only this public key (PEM) for DIR; may be repeated."),
+        option("--key", metavar="FILE", help="Trust only this public key (PEM) for the copies; may be repeated."),
     ] = None,
     state: Annotated[
         bool,

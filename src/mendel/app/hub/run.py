@@ -170,7 +170,10 @@ def jobs_of(live: LiveRooms, settings: HubSettings) -> tuple[BackgroundJob, ...]
             name="artifact-store", every=_CLEANUP_EVERY, act=stores.warm_up, ends_within=timedelta(seconds=1)
         ),
         BackgroundJob(
-            name="artifact-mirror", every=_CLEANUP_EVERY, act=lambda: rooms.registry.mirror_repair.compare(utc_now())
+            name="artifact-mirror",
+            every=_CLEANUP_EVERY,
+            act=lambda: rooms.registry.mirror_repair.compare(utc_now()),
+            ends_within=timedelta(seconds=1),  # the first comparison opens MLflow, which takes seconds
         ),
         BackgroundJob(name="cleanup", every=_CLEANUP_EVERY, act=lambda: _clean_up(live, settings)),
     )
