@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Self
 
 from mendel.durable import LedgerEntry
@@ -185,21 +186,21 @@ def record_digest(record: VersionRecord) -> str:
 
 def _stated(value: object) -> Any:
     match value:
+        case None | str() | int() | float():
+            return value
         case dict():
             return {str(key): _stated(one) for key, one in value.items()}
         case list() | tuple():
             return [_stated(one) for one in value]
-        case _ if is_dataclass(value):
-            return dict(_stated_fields(value))
-    return value
+    if not is_dataclass(value):
+        return value
+    held = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
+    return {name: _stated(one) for name, one, default in held if one != default}
 
 
-def _stated_fields(value: Any) -> Iterator[tuple[str, Any]]:
-    for one in fields(value):
-        held = getattr(value, one.name)
-        if held != _default(one):
-            yield one.name, _stated(held)
-
-
-def _default(one: Field[Any]) -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+@cache
+def _defaults(kind: type[Any]) -> tuple[tuple[str, object], ...]:
+    """Give the names and the default values of a dataclass's fields; a field without a default has ``MISSING``."""
+    return tuple(
+        (one.name, one.default if one.default_factory is MISSING else one.default_factory()) for one in fields(kind)
+    )

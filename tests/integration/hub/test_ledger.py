@@ -304,3 +304,14 @@ class TestState:
         with connect(directory=str(altered)) as client:
             kinds = [finding.kind for finding in client.verify_ledger(tables=True).findings]
         assert kinds == [FindingKind.ENTRY_CHANGED, FindingKind.STATE_CHANGED]
+
+    def test_a_directory_of_a_former_mendel_gets_its_state(self, altered):
+        """Where no event carries rows, opening writes the whole state once, and the tables then agree with it."""
+        alter(altered, "UPDATE ledger SET data = json_remove(data, '$.state')")
+        with connect(directory=str(altered)) as client:
+            client.set_policy("credit", {"rollback": {"error_rate": 0.2}})
+        with connect(directory=str(altered)) as client:
+            findings = client.verify_ledger(tables=True).findings
+            entries = client.events(subject="registry").entries
+        assert {finding.kind for finding in findings} == {FindingKind.ENTRY_CHANGED}
+        assert [one.event.type for one in entries] == ["registry.state"]
