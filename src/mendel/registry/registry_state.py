@@ -194,7 +194,8 @@ def _stated(value: object) -> Any:
             return [_stated(one) for one in value]
     if not is_dataclass(value):
         return value
-    held = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
+    kind: Any = type(value)
+    held = ((name, getattr(value, name), default) for name, default in _defaults(kind))
     return {name: _stated(one) for name, one, default in held if one != default}
 
 
