@@ -16,6 +16,7 @@ from mendel.adapters.sql.healing import incidents as incidents_table
 from mendel.adapters.sql.healing import runs as runs_table
 from mendel.errors import AlreadyExists, Conflict, IncidentNotFound, RunNotFound
 from mendel.healing import (
+    LOOK_SCHEMA,
     Cause,
     DecisionRecord,
     Evidence,
@@ -306,6 +307,17 @@ def test_the_last_look_is_of_its_model_and_kind(write, read):
     assert read(lambda store: store.last_look(CREDIT, LookKind.COUNTERS)) == look(1)
     assert read(lambda store: store.last_look(CREDIT, LookKind.DECISION, incident="INC-2026-1")) is None
     assert read(lambda store: store.last_look(DIGITS, LookKind.COUNTERS)) is None
+
+
+def test_a_look_of_another_schema_is_given_without_inputs(write, read):
+    """What another version of Mendel stored does not end the reading of looks, and says that it cannot be decided."""
+    write(lambda store: store.add_look(replace(look(1), schema=LOOK_SCHEMA + 1)))
+    write(lambda store: store.add_look(look(2, at=NOW + timedelta(hours=1))))
+    first, second = read(lambda store: store.looks(since=NOW, limit=9))
+    assert (first.id, first.model, first.kind, first.at) == ("l1", CREDIT, LookKind.COUNTERS, NOW)
+    assert first.schema != LOOK_SCHEMA
+    assert second == look(2, at=NOW + timedelta(hours=1))
+    assert not first.same_as(second)
 
 
 def test_looks_are_counted_by_day_and_pruned(write, read):

@@ -11,7 +11,7 @@ from mendel.healing.decision_records import DecisionRecord, Verdict
 from mendel.healing.entities import Cause
 from mendel.healing.look_judgement import monitoring_of
 from mendel.healing.look_replay import Difference, difference
-from mendel.healing.looks import Look
+from mendel.healing.looks import LOOK_SCHEMA, Look
 from mendel.healing.playbooks import Playbook
 from mendel.healing.policy import HealingPolicy
 from mendel.healing.simulation import Simulation
@@ -82,6 +82,7 @@ class Backtest:
         looks: The looks that were decided again, each under its own policy.
         equal: How many of them gave the stored result.
         differences: Those that did not, at most 100.
+        unreadable: Looks that another version of Mendel stored in a form that this version cannot decide again.
         unknown_policies: Looks whose policy is not stored any more.
         recorded: What healing did.
         simulated: What healing would have done under the other policy and playbooks; None without them.
@@ -93,6 +94,7 @@ class Backtest:
     looks: int
     equal: int
     differences: tuple[Difference, ...]
+    unreadable: int
     unknown_policies: int
     recorded: tuple[BacktestAction, ...]
     simulated: tuple[BacktestAction, ...] | None
@@ -134,6 +136,7 @@ def run_backtest(
         looks=replay.looks,
         equal=replay.looks - replay.differing,
         differences=tuple(replay.differences),
+        unreadable=replay.unreadable,
         unknown_policies=replay.unknown,
         recorded=tuple(replay.done),
         simulated=None if alternative is None else tuple(_compared(replay.simulated, replay.done)),
@@ -146,6 +149,7 @@ class _Replay:
     alternative: Alternative | None
     until: datetime | None = None
     looks: int = 0
+    unreadable: int = 0
     unknown: int = 0
     differing: int = 0
     differences: list[Difference] = field(default_factory=list)
@@ -156,6 +160,9 @@ class _Replay:
 
     def add(self, look: Look, document: PolicyDocument | None) -> None:
         self.until = look.until if self.until is None else max(self.until, look.until)
+        if look.schema != LOOK_SCHEMA:
+            self.unreadable += 1
+            return
         if document is None:
             self.unknown += 1
             return

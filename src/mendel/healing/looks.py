@@ -238,6 +238,7 @@ class Look:
         at: The time of the evaluation, which is an input of the decision.
         until: The last time at which an evaluation gave the same.
         standing: The model's state in the registry; None for a decision.
+        schema: The form of the inputs; a look with another schema than :data:`LOOK_SCHEMA` has no inputs and no result.
         counters, log, decided: The inputs, of which the kind says which is present.
         found: The result of a check; None for a decision.
     """
@@ -263,7 +264,8 @@ class Look:
     def same_as(self, other: Look) -> bool:
         """Whether policy and result of both looks are equal, and their facts up to :attr:`LookKind.same_within`."""
         return (
-            (self.policy_hash, self.kind, self.incident) == (other.policy_hash, other.kind, other.incident)
+            (self.schema, self.policy_hash, self.incident) == (other.schema, other.policy_hash, other.incident)
+            and self.kind is other.kind
             and self._outcome() == other._outcome()
             and _alike(to_builtins(self._inputs()), to_builtins(other._inputs()), self.kind.same_within)
         )
@@ -298,18 +300,13 @@ def pack_look(look: Look) -> bytes:
     return zlib.compress(to_json(look), 6)
 
 
-def unpack_look(packed: bytes) -> Look:
-    """
-    Decode a look.
-
-    Raises:
-        InvalidValue: A newer Mendel stored the look.
-    """
-    tree = zlib.decompress(packed)
+def unpack_look(packed: bytes) -> Look | None:
+    """Decode a look; None if another version of Mendel stored it in a form that this version cannot read."""
     try:
-        return from_json(tree, Look)
-    except InvalidValue as error:
-        raise InvalidValue(f"A stored look cannot be read: {error}", remedy="Upgrade Mendel.") from error
+        look = from_json(zlib.decompress(packed), Look)
+    except InvalidValue:
+        return None
+    return look if look.schema == LOOK_SCHEMA else None
 
 
 def _alike(one: object, other: object, within: Tolerance) -> bool:

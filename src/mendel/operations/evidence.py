@@ -83,7 +83,7 @@ def explain_incident(call: Call, request: OneIncident) -> tuple[Explanation, ...
     book, policy_of, found = call.hub.healing.looks, _policies(call), []
     for look in book.since(EPOCH, incident=request.incident_id):
         document = policy_of(look.model, look.policy_hash)
-        if document is not None:
+        if document is not None and look.decided is not None:
             found.append(explain(look, book.checks_at(look.model, look.at), document))
     return tuple(found)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from mendel.app.hub.model_checks import ModelChecks
 from mendel.healing import (
+    LOOK_SCHEMA,
     Alternative,
     LookKind,
     Monitor,
@@ -135,6 +137,13 @@ def test_a_policy_that_is_not_stored_is_counted(recording):
     found = run_backtest(recording.house.healing.looks.since(EPOCH), lambda *_: None, None, since=EPOCH)
     assert found.looks == 0
     assert found.unknown_policies > 3
+
+
+def test_looks_of_another_version_of_mendel_are_counted(recording):
+    """Looks in another form are not decided again, and are counted."""
+    looks = [replace(one, schema=LOOK_SCHEMA + 1) for one in recording.house.healing.looks.since(EPOCH)]
+    found = run_backtest(looks, recording.policy_of, None, since=EPOCH)
+    assert (found.looks, found.equal, found.unreadable) == (0, 0, len(looks))
 
 
 def test_an_explanation_has_the_numbers_and_the_bounds(recording):

@@ -48,6 +48,8 @@ from mendel.values import ModelName, from_json, from_micros, to_json, to_micros
 UNRESOLVED = [status.value for status in IncidentStatus if status.unresolved]
 WAITING = [state.value for state in RunState if state.waiting]
 _DAY = 86_400_000_000
+_UNREADABLE = 0
+"""The schema version of looks that this version of Mendel cannot read."""
 _OVER = [state.value for state in RunState if state.over]
 _OPEN = text(f"status IN ({', '.join(repr(status) for status in UNRESOLVED)})")
 _RUNNING = text(f"state = '{RunState.RUNNING.value}'")
@@ -193,7 +195,7 @@ class SqlHealingStore:
         self, model: ModelName, kind: LookKind, *, incident: str | None = None, by: datetime | None = None
     ) -> Look | None:
         query = (
-            select(looks.c.body, looks.c.until)
+            select(looks)
             .where(looks.c.model == str(model), looks.c.kind == kind.value, looks.c.incident == (incident or ""))
             .order_by(looks.c.position.desc())
             .limit(1)
@@ -211,7 +213,7 @@ class SqlHealingStore:
         after: str | None = None,
         limit: int,
     ) -> tuple[Look, ...]:
-        query = select(looks.c.body, looks.c.until).where(looks.c.until >= to_micros(since))
+        query = select(looks).where(looks.c.until >= to_micros(since))
         if model is not None:
             query = query.where(looks.c.model == str(model))
         if incident is not None:
@@ -241,9 +243,18 @@ class SqlHealingStore:
     def prune_looks(self, before: datetime) -> int:
         return self._connection.execute(delete(looks).where(looks.c.until < to_micros(before))).rowcount
 
-    def _read_looks(self, query: Select[tuple[bytes, int]]) -> Iterator[Look]:
+    def _read_looks(self, query: Select[Any]) -> Iterator[Look]:
         for row in self._connection.execute(query):
-            yield replace(unpack_look(row.body), until=from_micros(row.until))
+            look = unpack_look(row.body) or Look(
+                id=row.id,
+                model=ModelName(row.model),
+                kind=LookKind(row.kind),
+                at=from_micros(row.at),
+                until=from_micros(row.until),
+                policy_hash="",
+                schema=_UNREADABLE,
+            )
+            yield replace(look, until=from_micros(row.until))
 
     def put_run(self, run: PlaybookRun) -> None:
         if run.state is RunState.RUNNING:

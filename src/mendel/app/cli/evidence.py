@@ -101,6 +101,8 @@ def _backtest_lines(found: Backtest) -> Iterator[str]:
         yield f"! look {one.look} of {one.model} ({one.kind}) differs"
         yield f"    stored: {one.stored}"
         yield f"    again:  {one.again}"
+    if found.unreadable:
+        yield f"! {found.unreadable} looks of another version of Mendel cannot be decided again."
     if found.unknown_policies:
         yield f"! {found.unknown_policies} looks name a policy that is not stored."
     yield f"Recorded actions: {len(found.recorded)}"
