@@ -110,6 +110,23 @@ def test_a_version_lives_by_commands(hub, mendel, model):
     assert mendel("undeploy", model, "--reason", "done").out == f"{model} serves nothing (generation 4)\n"
 
 
+def test_what_is_beside_production_or_later_by_commands(hub, mendel, model):
+    """Canary in steps, shadow, fallback and planned promotions: each says what it did and is listed."""
+    hub.promoted(model)
+    for _ in range(2):
+        hub.ready(model)
+    assert mendel("canary", f"{model}@2").out == f"{model}@2 gets 5% of the traffic (generation 2)\n"
+    assert "1 of 3" in mendel("canaries", model).out
+    assert mendel("shadow", f"{model}@3").out == f"{model}@3 is the shadow of {model} (generation 3)\n"
+    assert mendel("shadow", model, "--off").out == f"{model} has no shadow (generation 4)\n"
+    assert mendel("fallback", f"{model}/3").out == f"{model}@3 is the fallback of {model} (generation 5)\n"
+    planned = mendel("promote", f"{model}@3", "--at", "2999-01-01T00:00Z", "--reason", "much later").out
+    assert planned.startswith(f"{model}@3 waits until 2999-01-01 00:00:00 UTC")
+    assert "waiting" in mendel("promotions", "list", model).out
+    assert mendel("promotions", "cancel", model).out == f"The promotion of {model}@3 is cancelled.\n"
+    assert "MLflow has no version" in mendel("models", "foreign", model).out
+
+
 def test_the_past_by_commands(hub, mendel, model):
     """History at a point, a diff, and a rollback to a point tell and restore what was; a number is a version there."""
     hub.promoted(model, 2)

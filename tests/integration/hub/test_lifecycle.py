@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -180,6 +181,54 @@ class TestPromoting:
                 client.canary(second, share)
         client.change_stage(second, "sandbox")
         assert [route.version for route in client.deployment(model).routes] == [1]
+
+    def test_a_canary_without_a_share_grows_in_steps(self, hub, client, model):
+        """It begins with the first share of the policy and is listed with the decision about its step."""
+        hub.promoted(model)
+        second = hub.ready(model)
+        client.set_policy(model, {"canary": {"steps": [0.1, 0.4]}})
+        assert [route.share for route in client.canary(second).routes] == [0.9, 0.1]
+        (state,) = client.canaries(model)
+        assert (str(state.run.ref), state.run.steps, state.decision.verdict) == (str(second), (0.1, 0.4), "wait")
+        with pytest.raises(Conflict, match="already is a canary"):
+            client.canary(second)
+        client.canary(second, 0.2)
+        assert client.canaries(model) == ()
+
+    def test_shadow_and_fallback_are_set_and_ended(self, hub, client, model):
+        """Each role is set under the expected generation and ended; another role is refused."""
+        hub.promoted(model)
+        second = hub.ready(model)
+        assert client.set_side_version(model, "shadow", 2, generation=1).shadow == 2
+        assert client.set_side_version(model, "fallback", 2, reason="safer").fallback == 2
+        with pytest.raises(GenerationConflict):
+            client.set_side_version(model, "shadow", None, generation=1)
+        deployment = client.set_side_version(model, "shadow", None)
+        assert (deployment.shadow, deployment.fallback, deployment.generation) == (None, 2, 4)
+        assert client.version(second).stage is Stage.SANDBOX
+
+    def test_a_promotion_is_planned_listed_and_cancelled(self, hub, client, model):
+        """A planned promotion waits, tells until when and why, and ends by a cancellation; a freeze refuses others."""
+        hub.promoted(model)
+        second, later = hub.ready(model), datetime.now(UTC) + timedelta(days=3)
+        end = later + timedelta(days=1)
+        freeze = {"start": datetime.now(UTC).isoformat(), "end": end.isoformat(), "reason": "audit"}
+        client.set_policy(model, {"promotion": {"freezes": [freeze]}})
+        with pytest.raises(PromotionRefused, match="audit"):
+            client.promote(second)
+        assert client.plan_promotion(second, later, reason="quiet").until == end
+        (listed,) = client.planned_promotions(model)
+        assert (listed.state, "audit" in listed.why, listed.reason) == ("waiting", True, "quiet")
+        assert client.cancel_promotion(model, reason="not now").why == "not now"
+        with pytest.raises(Conflict, match="No promotion"):
+            client.cancel_promotion(model)
+
+    def test_versions_made_outside_are_asked_for(self, hub, client, model):
+        """A model without foreign versions has none to adopt."""
+        hub.promoted(model)
+        assert client.foreign_versions(model) == ()
+        with pytest.raises(VersionNotFound, match="without Mendel"):
+            client.adopt(f"{model}@1", task="classification")
 
     def test_a_model_is_undeployed(self, hub, client, model):
         """Undeployed, a model serves nothing, its version can be promoted again, and a stale generation is refused."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -16,8 +17,9 @@ from mendel.app.hub.background_jobs import JobState
 from mendel.app.hub.health import probe
 from mendel.app.project.policy_files import read_policy_file
 from mendel.errors import DataDirectoryNotFound, HubUnavailable, InvalidInput, InvalidPolicy, StoreUnavailable
-from mendel.registry import RegistryStore
-from mendel.values import ExternalServer, ServerReport
+from mendel.registry import MirrorReading, RegistryStore
+from mendel.registry.artifact_mirror_repair import LaggingModel
+from mendel.values import ExternalServer, ModelName, ServerReport
 
 HUB_ONLY = (
     "alembic",
@@ -119,14 +121,14 @@ class Away:
 
 
 class TestProbes:
-    def probed(self, *, jobs=None, **changes):
+    def probed(self, *, jobs=None, mirror=None, **changes):
         parts = {
             "state": MemoryUnitOfWork(all_stores()),
             "lake": SimpleNamespace(tables=lambda: ("a",)),
             "segments": SimpleNamespace(pending=lambda: ()),
             "artifacts": SimpleNamespace(mlflow_version="3.17.2", check=lambda: None),
         }
-        return probe(SimpleNamespace(**(parts | changes)), workflows=None, jobs=jobs or {}, now=NOW)
+        return probe(SimpleNamespace(**(parts | changes)), workflows=None, jobs=jobs or {}, now=NOW, mirror=mirror)
 
     def test_all_is_well(self):
         """Every service of the contract has a word, and all together are healthy."""
@@ -179,6 +181,20 @@ class TestProbes:
         told = self.probed(state=state).services["external_api"]
         assert told.status == status
         assert ("http://1:1: " in told.detail) == (status != "disabled")
+
+    def test_a_lagging_alias_degrades(self):
+        """Models whose alias or tags in MLflow could not be repaired are named, with the time and the reason."""
+        lagging = LaggingModel(model=ModelName("credit"), since=NOW - timedelta(hours=1), why="database is locked")
+        reading = MirrorReading(at=NOW - timedelta(seconds=7), models=3, repaired=2)
+        well, ill = (self.probed(mirror=one) for one in (reading, replace(reading, lagging=(lagging,))))
+        assert (well.status, "of 3 models compared 7 s ago, 2 repaired" in well.services["mlflow"].detail) == (
+            "healthy",
+            True,
+        )
+        assert (ill.status, ill.services["mlflow"].status) == ("degraded", "degraded")
+        assert f"credit since {NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}: database is locked" in (
+            ill.services["mlflow"].detail
+        )
 
     def test_a_failing_job_degrades(self):
         """A job that fails now is named with its error; one that failed once is not."""

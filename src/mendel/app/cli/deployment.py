@@ -98,8 +98,9 @@ def promote_later(
     version: str, at: str, *, reason: str, override: str | None, generation: int | None, directory: str | None
 ) -> Result:
     """Plan the promotion of a version for the time *at*."""
+    when = _moment(at)
     with hub(directory) as client:
-        planned = client.plan_promotion(version, _moment(at), reason=reason, override=override, generation=generation)
+        planned = client.plan_promotion(version, when, reason=reason, override=override, generation=generation)
         if client.embedded:
             warn("No hub runs; the promotion waits until a hub runs.")
     until = f"until {planned.until:%Y-%m-%d %H:%M:%S} UTC" if planned.until else "for a change of the policy"
