@@ -55,13 +55,15 @@ def check_keys(document: Any, text: bytes | str, *, beside: int = 0) -> None:
     Raises:
         InvalidRequest: An object names a key twice; the message names the key.
     """
+    keys = _keys(document) + beside
+    colons = text.count(b":") if isinstance(text, bytes) else text.count(":")
+    if colons == keys:
+        return  # every key has its colon, so each counts
     if isinstance(text, bytes):
-        ends = text.count(b'":')
-        spaced = text.count(b":") != ends and _SPACED_BYTES.search(text) is not None
+        ends, spaced = text.count(b'":'), _SPACED_BYTES.search(text) is not None
     else:
-        ends = text.count('":')
-        spaced = text.count(":") != ends and _SPACED.search(text) is not None
-    if spaced or ends != _keys(document) + beside:
+        ends, spaced = text.count('":'), _SPACED.search(text) is not None
+    if spaced or ends != keys:
         json.loads(text, object_pairs_hook=_unique)
 
 

@@ -36,12 +36,13 @@ class RequestParser:
     __slots__ = (
         *("_connection", "_pipeline", "_limits", "_parser", "in_head", "arriving", "ended", "padded", "refusing"),
         *("_url", "_headers", "_repeated", "_doubled", "_upgrade_of", "_header_bytes", "_piece_bytes"),
-        *("_received_bytes", "_body_bytes", "_announced_bytes"),
+        *("_received_bytes", "_body_bytes", "_announced_bytes", "_most_header_bytes"),
     )
 
     def __init__(self, connection: ReadingConnection, pipeline: deque[Exchange]) -> None:
         self._connection, self._pipeline = connection, pipeline
         self._limits = connection.server.limits
+        self._most_header_bytes = self._limits.header_bytes
         self.in_head = self.ended = self.padded = self.refusing = False
         self.arriving: Exchange | None = None
         self._url, self._header_bytes = b"", 0
@@ -126,7 +127,7 @@ class RequestParser:
                 self._repeated = name.decode("latin-1")
         self._headers[name] = value
         self._header_bytes += len(name) + len(value) + HEADER_OVERHEAD
-        if self._header_bytes > self._limits.header_bytes:
+        if self._header_bytes > self._most_header_bytes:
             self._end_here(self._limits.large_headers)
 
     def on_headers_complete(self) -> None:
@@ -136,7 +137,7 @@ class RequestParser:
         if self._parser.should_upgrade() and method != b"CONNECT" and self._parser.get_http_version() == "1.1":
             self._upgrade_of = method
             return
-        if self._header_bytes + len(self._url) > self._limits.header_bytes:
+        if self._header_bytes + len(self._url) > self._most_header_bytes:
             self._end_here(self._limits.large_headers)
         if b"host" not in self._headers and self._parser.get_http_version() == "1.1":
             self._end_here(MALFORMED)

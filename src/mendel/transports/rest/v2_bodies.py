@@ -94,8 +94,7 @@ def read_request(body: bytes, header_length: str | None) -> V2Request:
         parsed = _decoder.decode(text)
     except (ValueError, RecursionError) as error:  # msgspec's own errors, and text that is not Unicode
         raise InvalidRequest(f"The body is not a request of the Open Inference Protocol v2: {error}.") from error
-    check_depth([given.data for given in parsed.inputs], text)
-    _check_keys(parsed, text)
+    _check_objects(parsed, text)
     place, tensors = split, []
     for given in parsed.inputs:
         size = given.parameters.get("binary_data_size")
@@ -145,8 +144,8 @@ def write_response(answer: InferenceAnswer, asked: V2Request, tensors: tuple[Ten
     return Response(body=b"".join([head, *raws]), content_type=_BINARY_TYPE, headers=length)
 
 
-def _check_keys(parsed: _Body, text: bytes | str) -> None:
-    """Refuse a body in which an object names a key twice: another reader might take the other value."""
+def _check_objects(parsed: _Body, text: bytes | str) -> None:
+    """Refuse a body that is nested too deep, or in which an object names a key twice: readers might take either."""
     free: list[Any] = [parsed.parameters]  # the objects whose keys the protocol does not fix
     beside = 1 + (parsed.id is not None) + bool(parsed.parameters) + bool(parsed.outputs)
     for given in parsed.inputs:
@@ -155,6 +154,7 @@ def _check_keys(parsed: _Body, text: bytes | str) -> None:
     for output in parsed.outputs:
         free.append(output.parameters)
         beside += 1 + bool(output.parameters)
+    check_depth(free, text)
     check_keys(free, text, beside=beside)
 
 
