@@ -154,7 +154,7 @@ class SqlLedger:
 
     def sealed(self, *, after: int, limit: int) -> tuple[SealedEntry, ...]:
         query = _entries().where(ledger.c.sequence > after).order_by(ledger.c.sequence).limit(limit)
-        return tuple(_sealed(row) for row in self._connection.execute(query))
+        return tuple(map(_sealed, self._connection.execute(query).all()))
 
     def recorded_head(self) -> LedgerHead:
         return self._head(lock=False)
@@ -167,7 +167,7 @@ class SqlLedger:
 
     def nodes_between(self, after: int, upto: int) -> tuple[TreeNode, ...]:
         complete = (ledger_tree.c.size > after) & (ledger_tree.c.size <= upto)
-        return tuple(TreeNode(*row) for row in self._connection.execute(select(ledger_tree).where(complete)))
+        return tuple(map(TreeNode._make, self._connection.execute(select(ledger_tree).where(complete)).all()))
 
     def extend(self, events: Sequence[Event]) -> None:
         """Append *events* to the ledger, each chained to the entry before, and to its tree."""
