@@ -20,8 +20,8 @@ FRAME = pd.DataFrame({f"f{place}": _RNG.normal(size=1000) for place in range(20)
 TRUTH = (FRAME["f0"] + FRAME["f1"] > 0).astype(int)
 
 
-def own_calls(directory: Path) -> list[float]:
-    """Milliseconds of each call of ``register_baseline`` after the first, with training rows and an input example."""
+def own_calls(directory: Path, *, rows: bool) -> list[float]:
+    """Milliseconds of each call of ``register_baseline`` after the first, with an input example or training *rows*."""
     fitted = LogisticRegression().fit(FRAME, TRUTH)
     times = []
     with mendel.connect(directory=str(directory)) as client:
@@ -30,8 +30,8 @@ def own_calls(directory: Path) -> list[float]:
             client.register_baseline(
                 model=fitted,
                 model_type="classification",
-                training_data=FRAME,
-                input_example=FRAME.head(5),
+                training_data=FRAME if rows else None,
+                input_example=None if rows else FRAME.head(5),
             )
             times.append((time.perf_counter() - began) * 1e3)
     return times[1:]
