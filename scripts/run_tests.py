@@ -7,8 +7,7 @@ Only a test that is marked ``race`` may be tried a second time, once, in a separ
 three tests need a second try. The run also fails if pytest did not end normally, could not collect the tests, or ran no
 test. ``MENDEL_TEST_WORKERS`` sets the number of parallel tests; ``auto`` means one per core. The default is 3, because
 many tests wait for processes, so that two tests do not use two cores fully. Numerical libraries use one thread each:
-threads that wait for a busy core spin, which made some tests three times as expensive. The files of the tests are in
-memory where there is plenty, because each commit of a database waits for the disk; they are removed at the end.
+threads that wait for a busy core spin, which made some tests three times as expensive.
 """
 
 from __future__ import annotations
@@ -30,9 +29,6 @@ SIDE_BY_SIDE = ("--dist=loadfile", "--no-loadscope-reorder")
 ALONE = ("-p", "no:xdist")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SLOWEST = "--durations=20"
-REMOVE_FILES = ("--override-ini=tmp_path_retention_policy=failed",)
-MEMORY, PLENTY_BYTES = Path("/dev/shm"), 16 << 30  # noqa: S108 - a directory of this run is made there
-"""A file system in memory, and how much of it must be free: images of three tests at a time need a few GB."""
 SECOND_LOOK = "A second look at "
 
 
@@ -77,11 +73,9 @@ class Run:
         print(f"\n== {name}", flush=True)
         results = self.room / f"results-{len(self.parts)}-{len(self.again)}.json"
         given = self.options if options is None else options
-        ours = (*arguments, f"--results={results}", f"--room={self.room}", SLOWEST, *REMOVE_FILES)
+        ours = (*arguments, f"--results={results}", f"--room={self.room}", SLOWEST)
         start = time.monotonic()
-        code = _code_of(
-            [sys.executable, "-m", "pytest", *given, *ours], {**ONE_THREAD, **os.environ, "TMPDIR": str(self.room)}
-        )
+        code = _code_of([sys.executable, "-m", "pytest", *given, *ours], {**ONE_THREAD, **os.environ})
         seconds = time.monotonic() - start
         if not results.exists():
             return Part(name=name, code=code or TESTS_FAILED, seconds=seconds)
@@ -131,26 +125,11 @@ def _code_of(command: list[str], environment: dict[str, str]) -> int:
         return process.wait()
 
 
-def _place_of_files() -> str:
-    """Give the directory for the files of the tests: in memory where programs can be run there and there is plenty."""
-    on_disk = tempfile.gettempdir()
-    if sys.platform != "linux" or not MEMORY.is_dir():
-        return on_disk
-    found = os.statvfs(MEMORY)
-    limited = found.f_flag & (os.ST_NOEXEC | os.ST_NODEV | os.ST_NOSUID)
-    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    available = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), 0)
-    plenty = min(available, found.f_bavail * found.f_frsize) > PLENTY_BYTES
-    return str(MEMORY) if plenty and not limited else on_disk
-
-
 def main() -> int:
     """Compile the sources once, for the many processes that tests start; then all parts."""
     workers = os.environ.pop("MENDEL_TEST_WORKERS", "") or "3"
     compileall.compile_dir("src", quiet=2, workers=0)
-    place = _place_of_files()
-    with tempfile.TemporaryDirectory(prefix="mt-", dir=place, ignore_cleanup_errors=True) as room:  # sockets: short
-        Path(room).chmod(0o1777)  # as /tmp: some tests run as another user
+    with tempfile.TemporaryDirectory(prefix="mendel-tests-", ignore_cleanup_errors=True) as room:
         run = Run(room=Path(room), options=tuple(sys.argv[1:]))
         try:
             return 0 if run.play(workers) else 1

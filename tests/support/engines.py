@@ -128,8 +128,7 @@ def share_layers(environment: dict[str, str], store: Path) -> None:
 def docker_daemon(need: Callable[..., None], podman_environment: dict[str, str]) -> Iterator[None]:
     """A docker daemon at the socket that the environment names; the machine has one bridge, so others wait."""
     need("dockerd", "docker")
-    place = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())  # the same for all runs on this machine
-    with (place / "mendel-tests-docker.lock").open("w") as turn:
+    with (Path(tempfile.gettempdir()) / "mendel-tests-docker.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         with _daemon(podman_environment):
             yield

@@ -130,17 +130,3 @@ def test_no_test_is_no_success(run):
     code, said, last = run(PASSES, RACE_PASSES, options=("-k", "passes"))
     assert (code, last) == (0, "1 passed, 0 failed, 0 skipped"), said
     assert run(PASSES)[0] == 1
-
-
-def test_the_files_of_tests_are_gone_after_the_run(run, tmp_path):
-    """Temporary files of every part are below one directory that everybody may enter; nothing of it is left."""
-    writes = (
-        "def test_writes(tmp_path): Path('place').write_text(str(tmp_path)); (tmp_path / 'a').touch(); assert open_()"
-    )
-    code, said, _ = run(
-        RACE_PASSES,
-        "import tempfile\ndef open_(): return os.stat(tempfile.gettempdir()).st_mode & 0o7777 == 0o1777",
-        writes,
-    )
-    assert code == 0, said
-    assert not Path((tmp_path / "place").read_text()).parents[2].exists()
