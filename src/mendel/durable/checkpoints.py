@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +21,26 @@ _TEXT = re.compile(rf"([^\s+]+)\n([1-9]\d{{0,15}})\n([A-Za-z0-9+/]{{43}}=)\n{_AT
 _SIGNATURE = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")
 _KEY_ID_BYTES = 4
 _SUFFIX = ".checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedKey:
+    """
+    A public key whose signatures count.
+
+    Attributes:
+        since: The key counts for checkpoints of at least so many entries: the last of them names the key.
+        before: The key counts for checkpoints of fewer entries only, because this entry names its successor; None means
+            that it has none.
+    """
+
+    public: bytes
+    since: int = 0
+    before: int | None = None
+
+    def may_sign(self, size: int) -> bool:
+        """Whether this was the key that had to sign a checkpoint of *size* entries."""
+        return self.since <= size and (self.before is None or size < self.before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +72,15 @@ class Checkpoint:
         """Whether the tree over the first ``size`` entries has *root*."""
         return base64.b64decode(self.root) == root
 
-    def signature_fault(self, keys: Mapping[str, bytes]) -> str | None:
-        """Say why no key of *keys* (public keys by id) made the signature; None if a key did."""
-        if self.key_id not in keys:
+    def signature_fault(self, keys: Mapping[str, TrustedKey]) -> str | None:
+        """Say why no key of *keys* (by id) made the signature rightfully; None if a key did."""
+        key = keys.get(self.key_id)
+        if key is None:
             return f"was signed with the unknown key {self.key_id}"
+        if not key.may_sign(self.size):
+            return f"was signed with the key {self.key_id}, but then another key signed"
         text, signature = _parts(self.note)
-        return None if signature_holds(signature, text, keys[self.key_id]) else "has an invalid signature"
+        return None if signature_holds(signature, text, key.public) else "has an invalid signature"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +113,13 @@ class FormerAnchor:
         """Whether entry ``sequence`` has *entry_hash*; None without a hash."""
         return None if entry_hash is None else entry_hash == self.hash
 
-    def signature_fault(self, keys: Mapping[str, bytes]) -> str | None:
-        """Say why no key of *keys* made the signature; None if a key did."""
-        if self.public_key not in {key.hex() for key in keys.values()}:
+    def signature_fault(self, keys: Mapping[str, TrustedKey]) -> str | None:
+        """Say why no key of *keys* made the signature rightfully; None if a key did."""
+        key = next((key for key in keys.values() if key.public.hex() == self.public_key), None)
+        if key is None:
             return "was signed with an unknown key"
+        if not key.may_sign(self.size):
+            return "was signed with a key at whose time another key signed"
         statement = to_json({"at": self.at, "hash": self.hash, "sequence": self.sequence})
         try:
             signature = bytes.fromhex(self.signature)
@@ -177,7 +203,6 @@ def _signer(note: str, origin: str) -> str:
     return base64.b64decode(found[2])[:_KEY_ID_BYTES].hex()
 
 
-def keys_by_id(origin: str, keys: Mapping[str, bytes] | tuple[bytes, ...]) -> dict[str, bytes]:
+def keys_by_id(origin: str, keys: Iterable[bytes]) -> dict[str, TrustedKey]:
     """Give public keys by the ids that they have in signed notes of the ledger *origin*."""
-    values = keys.values() if isinstance(keys, Mapping) else keys
-    return {key_id(origin, key): key for key in values}
+    return {key_id(origin, key): TrustedKey(public=key) for key in keys}

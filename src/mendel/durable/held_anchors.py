@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mendel.durable.checkpoints import Anchor, Checkpoint, read_anchor
+from mendel.durable.checkpoints import Anchor, Checkpoint, TrustedKey, read_anchor
 from mendel.durable.findings import Finding, FindingKind
 from mendel.durable.ports import Anchors, RecordedCheckpoint, StoredAnchor
 from mendel.errors import Corrupt
@@ -13,10 +13,16 @@ from mendel.errors import Corrupt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldAnchor:
-    """An anchor, with the name of the place that holds it."""
+    """
+    An anchor, with the name of the place that holds it.
+
+    Attributes:
+        outside: Whether the place is outside the database.
+    """
 
     anchor: Anchor
     name: str
+    outside: bool = True
 
     @property
     def size(self) -> int:
@@ -50,7 +56,7 @@ def held_anchors(stores: Sequence[Anchors], recorded: Sequence[RecordedCheckpoin
         findings += _missing(found, recorded, store.where)
     notes = {one.anchor.note for one in held if isinstance(one.anchor, Checkpoint)}
     held += [
-        HeldAnchor(anchor=row.checkpoint, name=f"in table ledger_checkpoints, row {row.checkpoint.size}")
+        HeldAnchor(anchor=row.checkpoint, name=f"in table ledger_checkpoints, row {row.checkpoint.size}", outside=False)
         for row in recorded
         if row.checkpoint.note not in notes
     ]
@@ -58,7 +64,7 @@ def held_anchors(stores: Sequence[Anchors], recorded: Sequence[RecordedCheckpoin
 
 
 def trusted_anchors(
-    anchors: Iterable[HeldAnchor], keys: Mapping[str, bytes], origin: str
+    anchors: Iterable[HeldAnchor], keys: Mapping[str, TrustedKey], origin: str
 ) -> tuple[list[HeldAnchor], list[Finding]]:
     """
     Give the anchors that a trusted key signed for the ledger *origin*; each of the others is a finding.

@@ -67,6 +67,10 @@ class Confirmation(Protocol):
     def size(self) -> int:
         """The number of entries that the statement is about, which is the number of the last of them."""
 
+    @property
+    def outside(self) -> bool:
+        """Whether the statement is kept outside the database, where who can write the database cannot change it."""
+
     def confirms(self, entry_hash: str | None, root: bytes) -> bool | None:
         """
         Whether the statement is about a ledger whose entry ``size`` has *entry_hash*, and whose tree has *root*.
@@ -169,6 +173,10 @@ class LedgerCheck:
         which = f"Entry {first} is" if first == upto else f"Entries {first} to {upto} are"
         self._find(FindingKind.ENTRY_MISSING, first, f"{which} missing from the ledger.")
         self._head = None
+        if upto - self._last > _MOST_MISSING:  # somebody wrote an entry with a number far away: no tree has so much
+            self._differs, self._last = True, upto
+            self._fold = TreeFold(upto, [_NO_LEAF] * upto.bit_count())
+            return
         for _ in range(first, upto + 1):
             self._last += 1
             self._grow(None)
@@ -213,7 +221,7 @@ class LedgerCheck:
         self.states.append(LedgerState(size=size, hash=entry_hash, root=base64.b64encode(root).decode()))
         for anchor in self._anchors.get(size, ()):
             verdict = anchor.confirms(entry_hash, root)
-            if verdict:
+            if verdict and anchor.outside:
                 self._agreed = size
             elif verdict is False and not self._contradicted:
                 self._contradicted = True
@@ -257,6 +265,7 @@ class LedgerCheck:
 
 
 _MOST_COMPARED = 40
+_MOST_MISSING = 1_000_000
 
 
 def _swapped(one: SealedEntry, other: SealedEntry) -> bool:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
-from mendel.durable.checkpoints import keys_by_id
+from mendel.durable.checkpoints import TrustedKey
 from mendel.durable.events import LedgerEntry
 from mendel.durable.signatures import key_id, pem_of, public_key_of, sign, signature_holds
 
-_KEY_ROTATED = "ledger.key_rotated"
-KEY_EVENTS = ("ledger.key_pinned", _KEY_ROTATED)
+_KEY_PINNED: Final = "ledger.key_pinned"
+_KEY_ROTATED: Final = "ledger.key_rotated"
+KEY_EVENTS = (_KEY_PINNED, _KEY_ROTATED)
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +62,66 @@ def rotation_data(origin: str, former: bytes | None, new: bytes, former_public: 
     }
 
 
-def named_keys(origin: str, current: bytes | None, entries: Sequence[LedgerEntry]) -> tuple[LedgerKey, ...]:
-    """Give the keys that events name, oldest first; for the arguments see :func:`trusted_keys`."""
-    trusted = trusted_keys(origin, current, entries)
-    publics = [bytes.fromhex(entry.event.data["public_key"]) for entry in entries]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChain:
+    """
+    The keys that the ledger names one after the other, and the entries that name a key but continue no such chain.
+
+    Attributes:
+        links: The entry and the public key of each key, oldest first.
+        strays: Entries that name a key without continuing the chain; they have no effect.
+    """
+
+    links: tuple[tuple[LedgerEntry, bytes], ...]
+    strays: tuple[LedgerEntry, ...]
+
+    @classmethod
+    def read(cls, origin: str, entries: Sequence[LedgerEntry]) -> KeyChain:
+        """
+        Follow *entries*, which name keys: the first key is pinned once, and each later one is signed for.
+
+        A key follows another one only if it signed so itself; the former key signs too, unless it was lost.
+        """
+        links: list[tuple[LedgerEntry, bytes]] = []
+        strays = []
+        for entry in entries:
+            public = _continued(origin, links[-1][1] if links else None, entry)
+            if public is None:
+                strays.append(entry)
+            else:
+                links.append((entry, public))
+        return cls(links=tuple(links), strays=tuple(strays))
+
+    def replaced_without_consent(self, current: bytes | None) -> LedgerEntry | None:
+        """Give the entry that replaces the key *current*, which is here, as one that was lost; None without such."""
+        for (_, former), (entry, _) in pairwise(self.links):
+            if former == current and entry.event.data.get("former_signature") is None:
+                return entry
+        return None
+
+    def trusted(self, origin: str, current: bytes | None) -> dict[str, TrustedKey]:
+        """
+        Give the keys whose signatures count, by id: *current*, and those that came before it in the chain.
+
+        Each counts for the checkpoints between the entry that names it and the entry that names its successor.
+        """
+        publics = [public for _, public in self.links]
+        if current is None:
+            return {}
+        if current not in publics:
+            return {key_id(origin, current): TrustedKey(public=current)}
+        upto = publics.index(current) + 1
+        starts = [0, *(entry.sequence for entry, _ in self.links[1:upto])]
+        ends = [*starts[1:], None]
+        return {
+            key_id(origin, public): TrustedKey(public=public, since=since, before=before)
+            for public, since, before in zip(publics[:upto], starts, ends, strict=True)
+        }
+
+
+def named_keys(origin: str, current: bytes | None, chain: KeyChain) -> tuple[LedgerKey, ...]:
+    """Give the keys of *chain*, oldest first; *current* is the public key of this installation."""
+    trusted = chain.trusted(origin, current)
     return tuple(
         LedgerKey(
             id=key_id(origin, public),
@@ -70,29 +130,29 @@ def named_keys(origin: str, current: bytes | None, entries: Sequence[LedgerEntry
             signs=public == current,
             trusted=key_id(origin, public) in trusted,
         )
-        for entry, public in zip(entries, publics, strict=True)
+        for entry, public in chain.links
     )
 
 
-def trusted_keys(origin: str, current: bytes | None, entries: Sequence[LedgerEntry]) -> dict[str, bytes]:
-    """
-    Give the public keys (by id) whose signatures count: the *current* one, and those that a trusted key vouches for.
-
-    Args:
-        current: The public key of this installation; None before the first checkpoint.
-        entries: The entries that name keys, oldest first.
-    """
-    trusted = set() if current is None else {current.hex()}
-    for entry in reversed(entries):
-        data = entry.event.data
-        if entry.event.type == _KEY_ROTATED and data["public_key"] in trusted and _vouched(origin, data):
-            trusted.add(data["former_public_key"])
-    return keys_by_id(origin, tuple(bytes.fromhex(key) for key in trusted))
-
-
-def _vouched(origin: str, data: dict[str, str]) -> bool:
-    statement = _statement(origin, data["former_public_key"], data["public_key"])
-    return signature_holds(bytes.fromhex(data["signature"]), statement, bytes.fromhex(data["public_key"]))
+def _continued(origin: str, former: bytes | None, entry: LedgerEntry) -> bytes | None:
+    """Give the public key that *entry* names, if the entry continues a chain that ends with *former*."""
+    data = entry.event.data
+    try:
+        public = bytes.fromhex(data["public_key"])
+        if len(public) != _KEY_BYTES:
+            return None
+        if former is None:
+            return public if entry.event.type == _KEY_PINNED else None
+        if entry.event.type != _KEY_ROTATED or data["former_public_key"] != former.hex():
+            return None
+        statement = _statement(origin, former.hex(), public.hex())
+        signatures = [(data["signature"], public)]
+        if data["former_signature"] is not None:
+            signatures.append((data["former_signature"], former))
+        holds = all(signature_holds(bytes.fromhex(signature), statement, key) for signature, key in signatures)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return public if holds else None
 
 
 def _statement(origin: str, former: str, new: str) -> bytes:

@@ -186,12 +186,10 @@ class Checkpoints(Protocol):
     """The record of the checkpoints that were signed (``tx.store(Checkpoints)``), by size."""
 
     def all(self) -> tuple[RecordedCheckpoint, ...]:
-        """
-        Give every checkpoint, smallest first.
+        """Give every checkpoint, smallest first; here and elsewhere without those of :meth:`unreadable`."""
 
-        Raises:
-            Corrupt: A recorded note is not a checkpoint.
-        """
+    def unreadable(self) -> tuple[int, ...]:
+        """Give the sizes at which something else than a checkpoint of this size is recorded, smallest first."""
 
     def newest(self) -> RecordedCheckpoint | None:
         """Give the checkpoint with the largest size."""

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from mendel.durable.findings import Finding, FindingKind
-from mendel.durable.held_anchors import HeldAnchor, held_anchors, trusted_anchors
+from mendel.durable.held_anchors import HeldAnchor, HeldAnchors, held_anchors, trusted_anchors
 from mendel.durable.ledger import LedgerCheck, LedgerState, VerifiedRange
 from mendel.durable.notary import Notary
-from mendel.durable.ports import Checkpoints, Ledger, Transaction, UnitOfWork
+from mendel.durable.ports import Checkpoints, Ledger, LedgerHead, RecordedCheckpoint, Transaction, UnitOfWork
 
 _AT_ONCE = 5_000
 _FAR = 1 << 62
@@ -57,7 +57,7 @@ class LedgerVerification:
         held = held_anchors(self._notary.stores, recorded)
         newer = [one for one in held.anchors if begins or one.size > after.last]
         valid, faults = trusted_anchors(newer, self._notary.trusted(), head.origin)
-        first = [*held.findings, *faults, *self._key_findings()] if begins else []
+        first = [*held.findings, *faults, *self._own_findings(head, recorded, held)] if begins else []
 
         def work(tx: Transaction) -> VerifiedPiece:
             ledger, upto = tx.store(Ledger), after.last + limit
@@ -70,12 +70,37 @@ class LedgerVerification:
                 complete=complete,
                 findings=(*first, *check.findings, *last),
                 states=tuple(check.states),
-                anchors=sum(one.size <= check.last for one in valid),
+                anchors=sum(one.outside and one.size <= check.last for one in valid),
             )
 
         return self._unit.read(work)
 
-    def _key_findings(self) -> Iterator[Finding]:
+    def _own_findings(
+        self, head: LedgerHead, recorded: Sequence[RecordedCheckpoint], held: HeldAnchors
+    ) -> Iterator[Finding]:
+        """Find what is wrong with the record of checkpoints and with the keys that the ledger names."""
+        unreadable = self._unit.read(lambda tx: tx.store(Checkpoints).unreadable())
+        for size in unreadable:
+            place = f"table ledger_checkpoints, row {size}"
+            message = f"The recorded checkpoint in {place} is not a checkpoint of {size} entries."
+            yield Finding(kind=FindingKind.ANCHOR_CHANGED, place=place, message=message, sequence=size)
+        chain = self._notary.keys()
+        for entry in chain.strays:
+            yield Finding(
+                kind=FindingKind.KEY_CHANGED,
+                place=f"entry {entry.sequence}",
+                message=f"Entry {entry.sequence} names a key for which the keys before it did not sign; it has no "
+                "effect.",
+                sequence=entry.sequence,
+            )
+        if chain.links and not held.anchors and not recorded and not unreadable:
+            yield Finding(
+                kind=FindingKind.ANCHOR_MISSING,
+                place="all anchors",
+                message="The ledger names a key that signs checkpoints, but there is no checkpoint in any place: they "
+                "were deleted.",
+                sequence=head.sequence,
+            )
         named = self._notary.named_keys()
         if named and not named[-1].signs:
             yield Finding(
@@ -101,7 +126,7 @@ def _add_entries(ledger: Ledger, check: LedgerCheck, upto: int) -> bool:
         here = [entry for entry in found if entry.sequence <= upto]
         check.add(here)
         if len(here) < len(found):
-            check.skip_to(upto)
+            check.skip_to(found[len(here)].sequence - 1)
             return False
         if len(found) < _AT_ONCE:
             return True

@@ -144,6 +144,7 @@ def attacked(tmp_path_factory, trees, run_hub):
             "number": "1",
             "uuid": registered.model_uuid,
             "entry": "1",
+            "role": "shadow",
             "digest": client.version("credit@1").artifact_digest,
             "incident_id": client.incidents("credit")[0].id,
             "run_id": run.id,

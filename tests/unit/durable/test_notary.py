@@ -16,13 +16,25 @@ from mendel.durable import (
     Ledger,
     LedgerVerification,
     Notary,
+    StoredAnchor,
     VerifiedRange,
     keys_by_id,
     read_checkpoint,
     sealed,
 )
-from mendel.durable.merkle import is_consistent, leaf_hash, root_by_inclusion
-from mendel.durable.signatures import from_pem
+from mendel.durable.checkpoints import sign_checkpoint
+from mendel.durable.ledger_checks import require_proof, require_sound
+from mendel.durable.ledger_keys import pin_data, rotation_data
+from mendel.durable.merkle import (
+    cover,
+    folded,
+    hashes_of,
+    inclusion_spans,
+    is_consistent,
+    leaf_hash,
+    root_by_inclusion,
+)
+from mendel.durable.signatures import from_pem, key_id, public_key_of
 from mendel.errors import Corrupt, InvalidInput, LedgerBroken, NotFound, StoreUnavailable
 from mendel.values import EPOCH
 from support.ledgers import event
@@ -196,6 +208,139 @@ class TestRestoredBackups:
         assert len(house.anchors.all()) == 1
         kinds = {kind for kind, _ in backup.found()}
         assert kinds == ({"tail cut"} if grown == 1 else {"anchor contradicted"})
+
+
+class TestForgeries:
+    """Who can write the database, but has no key, gets no signature and no receipt for what was changed."""
+
+    def test_a_forged_head_is_not_signed(self, house):
+        """A tree in the head row that is not that of the entries is refused, and nothing is recorded."""
+        house.happen(5)
+        head = house.unit.read(lambda tx: tx.store(Ledger).recorded_head())
+        with pytest.raises(LedgerBroken, match="head row"):
+            house.unit.read(lambda tx: require_sound(tx, replace(head, peaks=tuple(reversed(head.peaks))), since=None))
+
+    def test_a_changed_entry_has_no_receipt(self, house):
+        """The entry has to have the hash that the tree confirms."""
+        house.happen(5)
+        signed = house.notary.checkpoint(EPOCH)
+        (entry,) = house.unit.read(lambda tx: tx.store(Ledger).sealed(after=1, limit=1))
+        spans = inclusion_spans(1, signed.size)
+        nodes = house.unit.read(lambda tx: tx.store(Ledger).nodes([key for span in spans for key in cover(span)]))
+        hashes = hashes_of(spans, nodes.__getitem__)
+        require_proof(entry, signed, hashes)
+        with pytest.raises(LedgerBroken, match="does not cover entry 2"):
+            require_proof(entry._replace(event=b"{}"), signed, hashes)
+
+    def test_a_strangers_checkpoint_is_not_taken_for_ours(self, house):
+        """A recorded checkpoint that another key signed is neither returned, stored nor used for a receipt."""
+        house.happen(5)
+        house.notary.checkpoint(EPOCH)
+        house.happen()
+        head = house.unit.read(lambda tx: tx.store(Ledger).recorded_head())
+        key = MemorySigningKeys().create()
+        name = key_id(head.origin, public_key_of(key))
+        forged = sign_checkpoint(head.origin, head.sequence, folded(head.peaks), at=EPOCH, private_key=key, key=name)
+        house.unit.write(lambda tx: tx.store(Checkpoints).add(forged))
+        for use in (lambda: house.notary.sign(EPOCH), house.notary.store, lambda: house.notary.receipt(head.sequence)):
+            with pytest.raises(LedgerBroken, match="unknown key"):
+                use()
+        assert len(house.anchors.all()) == 1
+        assert ("anchor of an unknown key", head.sequence) in house.found()
+
+    def test_a_former_key_signs_nothing_new(self, house):
+        """A checkpoint by a key that was replaced before is not trusted, those from its time are."""
+        house.happen()
+        house.notary.checkpoint(EPOCH)
+        former = house.keys.current()
+        house.notary.rotate_key(EPOCH, by="ann")
+        house.happen()
+        head = house.unit.read(lambda tx: tx.store(Ledger).recorded_head())
+        name = key_id(head.origin, public_key_of(former))
+        late = sign_checkpoint(head.origin, head.sequence, folded(head.peaks), at=EPOCH, private_key=former, key=name)
+        assert "then another key signed" in late.signature_fault(house.notary.trusted())
+        assert house.found() == []
+
+    def test_a_second_pin_names_no_key(self, house):
+        """An entry that pins another key has no effect, and verification names the entry."""
+        house.happen()
+        house.notary.checkpoint(EPOCH)
+        ours = house.notary.named_keys()
+        stranger = MemorySigningKeys().create()
+        origin = house.unit.read(lambda tx: tx.store(Ledger).recorded_head()).origin
+        house.happen(type="ledger.key_pinned", data=pin_data(origin, stranger))
+        assert house.notary.named_keys() == ours
+        assert house.found() == [("signing key changed", 3)]
+
+    def test_a_key_that_is_here_cannot_be_lost(self, house):
+        """While the private key is here, it has to sign for the next one; an event that says otherwise is refused."""
+        house.happen()
+        house.notary.checkpoint(EPOCH)
+        with pytest.raises(InvalidInput, match="is not lost"):
+            house.notary.rotate_key(EPOCH, by="eve", lost=True)
+        origin = house.unit.read(lambda tx: tx.store(Ledger).recorded_head()).origin
+        stranger = MemorySigningKeys().create()
+        data = rotation_data(origin, None, stranger, house.notary.public_key())
+        house.happen(type="ledger.key_rotated", data=data)
+        house.open()
+        with pytest.raises(LedgerBroken, match="as if it were lost"):
+            house.notary.checkpoint(EPOCH)
+
+    def test_deleted_checkpoints_are_missed(self, house):
+        """With no checkpoint in any place, a ledger that names a key does not hold."""
+        house.happen()
+        house.notary.checkpoint(EPOCH)
+        emptied = House()
+        emptied.unit, emptied.keys = house.unit, house.keys
+        house.unit.write(lambda tx: tx.store(Checkpoints)._rows.clear())
+        emptied.open()
+        assert emptied.found() == [("anchor missing", 2)]
+
+    def test_an_old_backup_at_a_checkpoint_is_noticed(self, house):
+        """A backup that ends where a checkpoint was signed is compared with the newest anchor too."""
+        house.happen(3)
+        house.notary.checkpoint(EPOCH)
+        backup = House()
+        backup.keys = house.keys
+        backup.open()
+        backup.happen(3)
+        backup.notary.checkpoint(EPOCH)
+        house.happen(3)
+        house.notary.checkpoint(EPOCH)
+        backup.anchors = house.anchors
+        backup.open()
+        with pytest.raises(LedgerBroken, match="older backup"):
+            backup.notary.checkpoint(EPOCH)
+
+    def test_an_unreadable_newest_anchor_stops_signing(self, house):
+        """Nothing is signed while the newest anchor says nothing."""
+        house.happen(3)
+        house.notary.checkpoint(EPOCH)
+        house.anchors.put(StoredAnchor(name="999999999999.checkpoint", content=b"x"))
+        house.happen()
+        house.open()
+        with pytest.raises(LedgerBroken, match="cannot be read"):
+            house.notary.checkpoint(EPOCH)
+
+    def test_a_copy_that_is_added_later_gets_the_former_checkpoints(self, house):
+        """A store without anchors gets those that were signed before."""
+        house.happen(3)
+        house.notary.checkpoint(EPOCH)
+        house.happen()
+        second = MemoryAnchors()
+        notary = Notary(house.unit, house.keys, [house.anchors, second], lambda: f"key-{next(house.numbers)}")
+        notary.checkpoint(EPOCH)
+        assert second.all() == house.anchors.all()
+
+    def test_one_refusing_store_holds_no_other_back(self, house):
+        """The other stores get every checkpoint."""
+        refusing, last = Refusing(), MemoryAnchors()
+        notary = Notary(house.unit, house.keys, [house.anchors, refusing, last], lambda: f"key-{next(house.numbers)}")
+        for _ in range(2):
+            house.happen()
+            with pytest.raises(StoreUnavailable):
+                notary.checkpoint(EPOCH)
+        assert len(last.all()) == len(house.anchors.all()) == 2
 
 
 class TestKeys:

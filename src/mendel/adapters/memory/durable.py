@@ -98,6 +98,9 @@ class MemoryCheckpoints:
     def all(self) -> tuple[RecordedCheckpoint, ...]:
         return tuple(self._rows[size] for size in sorted(self._rows))
 
+    def unreadable(self) -> tuple[int, ...]:
+        return ()  # the rows are checkpoints, not texts
+
     def newest(self) -> RecordedCheckpoint | None:
         return self._rows[max(self._rows)] if self._rows else None
 

@@ -48,7 +48,7 @@ from mendel.durable import (
     read_checkpoint,
 )
 from mendel.durable.merkle import HASH_BYTES, NodeKey, TreeFold, TreeNode, leaf_hash
-from mendel.errors import AlreadyExists, LedgerBroken, StoreUnavailable
+from mendel.errors import AlreadyExists, Corrupt, LedgerBroken, StoreUnavailable
 from mendel.values import from_json, from_micros, to_json, to_micros
 
 ledger = Table(
@@ -121,6 +121,7 @@ meta = Table(
 )
 
 _HEAD = 1  # the id of the only row of ledger_head
+_TRIED = 10  # how many rows are read to find a checkpoint among rows that hold something else
 
 
 class SqlLedger:
@@ -222,13 +223,17 @@ class SqlCheckpoints:
     def all(self) -> tuple[RecordedCheckpoint, ...]:
         return self._recorded(_checkpoints())
 
+    def unreadable(self) -> tuple[int, ...]:
+        rows = self._connection.execute(_checkpoints())
+        return tuple(row.size for row in rows if _recorded(row) is None)
+
     def newest(self) -> RecordedCheckpoint | None:
         newest = select(ledger_checkpoints).order_by(ledger_checkpoints.c.size.desc())
-        return next(iter(self._recorded(newest.limit(1))), None)
+        return next(iter(self._recorded(newest.limit(_TRIED))), None)
 
     def covering(self, sequence: int) -> RecordedCheckpoint | None:
         found = _checkpoints().where(ledger_checkpoints.c.size >= sequence)
-        return next(iter(self._recorded(found.limit(1))), None)
+        return next(iter(self._recorded(found.limit(_TRIED))), None)
 
     def waiting(self) -> tuple[RecordedCheckpoint, ...]:
         return self._recorded(_checkpoints().where(ledger_checkpoints.c.stored.is_(False)))
@@ -246,8 +251,7 @@ class SqlCheckpoints:
         self._connection.execute(change.values(stored=True))
 
     def _recorded(self, query: Select[Any]) -> tuple[RecordedCheckpoint, ...]:
-        rows = self._connection.execute(query)
-        return tuple(RecordedCheckpoint(checkpoint=read_checkpoint(row.note), stored=row.stored) for row in rows)
+        return tuple(found for row in self._connection.execute(query) if (found := _recorded(row)) is not None)
 
 
 class SqlOutbox:
@@ -343,7 +347,16 @@ def _lease(row: Row[Any] | None) -> Lease | None:
 
 
 def _entries() -> Select[Any]:
-    return select(ledger)
+    return select(ledger).where(ledger.c.sequence > 0)  # others are of no ledger, and no verification reads them
+
+
+def _recorded(row: Row[Any]) -> RecordedCheckpoint | None:
+    """Read a row of recorded checkpoints; None if it holds something else than a checkpoint of its size."""
+    try:
+        checkpoint = read_checkpoint(row.note)
+    except (Corrupt, TypeError, AttributeError, ValueError):
+        return None
+    return RecordedCheckpoint(checkpoint=checkpoint, stored=row.stored) if checkpoint.size == row.size else None
 
 
 def _checkpoints() -> Select[Any]:
@@ -351,7 +364,10 @@ def _checkpoints() -> Select[Any]:
 
 
 def _peaks(text: str) -> tuple[bytes, ...]:
-    peaks = bytes.fromhex(text)
+    try:
+        peaks = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return ()  # fits no ledger, so that it is found
     return tuple(peaks[start : start + HASH_BYTES] for start in range(0, len(peaks), HASH_BYTES))
 
 
@@ -373,7 +389,10 @@ def _sealed(row: Sequence[Any]) -> SealedEntry:
     sequence, prev_hash, digest, event_id, kind, subject, root, micros, actor, data = row
     if subject.partition("@")[0] != root:  # the hash does not cover this column, but queries rely on it
         return SealedEntry(sequence, prev_hash, digest, b"")
-    event = _EventText(actor, msgspec.Raw(data.encode()), event_id, subject, from_micros(micros), kind)
+    try:
+        event = _EventText(actor, msgspec.Raw(data.encode()), event_id, subject, from_micros(micros), kind)
+    except (AttributeError, OverflowError, TypeError, ValueError):  # a time or data that no event has
+        return SealedEntry(sequence, prev_hash, digest, b"")
     return SealedEntry(sequence, prev_hash, digest, _ENCODE(event))
 
 

@@ -113,7 +113,7 @@ def list_ledger_keys(*, directory: Directory = None) -> Result:
 def rotate_ledger_key(
     *,
     lost: Annotated[
-        bool, option("--lost", help="The former private key is lost and cannot sign for the new one.")
+        bool, option("--lost", help="The former private key is lost: the file ledger.key is gone.")
     ] = False,
     directory: Directory = None,
 ) -> Result:
@@ -157,7 +157,9 @@ def _proof_lines(proof: LedgerProof) -> Iterator[str | Grid]:
         return
     yield f"The hash chain of the ledger is intact: entries {proof.first} to {proof.last}, head {proof.head_hash[:16]}."
     if proof.tables:
-        yield "The registry's tables are what the events of the ledger say."
+        yield "Versions, deployments, policies and production periods are what the events of the ledger say."
+    else:
+        yield "The registry's tables were not compared with the events; compare them with --state."
     if not proof.anchors:
         yield "No anchor was signed yet, so no signature confirms the entries."
         return
