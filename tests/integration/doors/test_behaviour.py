@@ -180,6 +180,8 @@ async def test_work_whose_deadline_passed_is_not_started(open_world, shelf, at, 
     await until_async(lambda: work(world.kernel) == (0, 1))
     late = await asyncio.gather(*(client.predict("held", RECORDS, wait=0.1) for _ in range(4)))
     assert {reply.error for reply in late} == {"deadline"}
+    queue = world.kernel.served("held").lane._queue
+    await until_async(lambda: len(queue) == len(late) and all(one.settled or one.is_abandoned for one in queue))
     shelf.let_go()
     assert (await busy).error is None
     await until_async(lambda: work(world.kernel) == (0, 0))
