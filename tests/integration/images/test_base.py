@@ -178,6 +178,7 @@ def test_a_mirror_that_does_not_answer_leaves_no_image(need, tmp_path):
     assert Layout(tmp_path / "b").named() == ()
 
 
+@pytest.mark.timeout(400)
 def test_an_interrupt_leaves_no_process_and_no_image(need, tmp_path):
     """Ctrl-C while packages are unpacked ends mmdebstrap, which takes its directories away, and names nothing."""
     need("mmdebstrap", root=False)
@@ -194,7 +195,9 @@ def test_an_interrupt_leaves_no_process_and_no_image(need, tmp_path):
         [sys.executable, "-c", script, str(tmp_path / "b")], env=environment, stderr=subprocess.DEVNULL
     )
     with child:
-        until(lambda: list((tmp_path / "tmp").glob("mmdebstrap.[!g]*")), within=150)  # after the package lists
+        begun = (tmp_path / "tmp").glob  # what mmdebstrap makes after the package lists arrived
+        until(lambda: child.poll() is not None or list(begun("mmdebstrap.[!g]*")), within=300)
+        assert child.poll() is None
         child.send_signal(signal.SIGINT)
         child.wait(60)
     assert child.returncode
